@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Attach, detach, remove, drain, takeover: each runs as the owner of its name. See host.h. */
+#include "control/host_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/log.h"
+#include "lib/timing.h"
+
+/* A drain waits in slices of this, so that a stopping daemon is not held up by it. */
+#define DRAIN_SLICE_NS (1 * NSEC_PER_SEC)
+
+static void emit(enum timing_event ev, const char *name, int dev_id, uint64_t op_id, uint64_t start,
+		 int result)
+{
+	timing_emit(&(struct timing_rec){.event = ev,
+					 .op_id = op_id,
+					 .start_ns = start,
+					 .export_ = name,
+					 .dev_id = dev_id,
+					 .result = result});
+}
+
+int vol_device_add(struct host_vol *vol, struct volume *v, uint64_t op_id, struct ublk_dev **dev,
+		   struct op_err *err)
+{
+	uint64_t start = now_ns();
+	struct fmt_err fe = {{0}};
+	int r;
+
+	*dev = NULL;
+	if (!vol->h->u)
+		return 0;
+	r = ublk_dev_add(vol->h->u, v, op_id, dev, &fe);
+	emit(TIMING_REGISTER_DEVICE, vol->name, r ? -1 : ublk_dev_id(*dev), op_id, start, r);
+	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
+}
+
+/* ---- attach ---- */
+
+int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, struct op_err *err)
+{
+	struct host *h = vol->h;
+	struct fmt_err fe = {{0}};
+	struct volume *v = vol->v;
+	struct ublk_dev *dev = NULL;
+	bool opened = !v;
+	int r;
+
+	if (opened) {
+		struct root root;
+
+		/* The leftover of a failed create is not a volume. */
+		if (pending_has_name(h, vol->name) &&
+		    !root_load(h->e, vol->name, op_id, &root, NULL, &fe) && pending_matches(h, &root))
+			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
+				       vol->name);
+		r = volume_open(h->e, vol->name, claim, false, NULL, NULL, op_id, &v, &fe);
+		if (r == -ENOENT)
+			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
+				       vol->name);
+		if (r)
+			return op_fail_engine(err, r, "opening it", vol->name, &fe);
+	}
+	r = vol_device_add(vol, v, op_id, &dev, err);
+	if (!r) {
+		pthread_mutex_lock(&h->lock);
+		memcpy(vol->uuid, volume_uuid(v), sizeof(vol->uuid));
+		pthread_mutex_unlock(&h->lock);
+		r = list_set(vol, true);
+		if (!r) {
+			vol_set(vol, HOST_ATTACHED, v, dev);
+			return 0;
+		}
+		r = op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
+			    "volume %s: the list of volumes cannot be written to %s: %s", vol->name,
+			    h->cfg.state_dir, strerror(-r));
+		if (dev && ublk_dev_remove(dev, true, op_id, &fe)) {
+			/* Serve it after all: a device that cannot be removed must keep its server. */
+			log_err("volume %s: %s", vol->name, fe.msg);
+			vol_set(vol, HOST_ATTACHED, v, dev);
+			return r;
+		}
+	}
+	if (opened) {
+		/*
+		 * Give ownership back, so that another host may try. If that fails too the volume stays ours
+		 * in the store, without local data; a later attach here goes on with it.
+		 */
+		if (volume_release(v, op_id, &fe))
+			log_warn("volume %s: not released after its attach failed: %s", vol->name, fe.msg);
+		volume_close(v);
+	}
+	return r;
+}
+
+int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed, struct op_err *err)
+{
+	uint64_t start = now_ns();
+	struct host_vol *vol = vol_begin(h, name, "attach", err);
+	int r, dev_id;
+
+	*changed = false;
+	if (!vol)
+		return -EBUSY;
+	if (vol->state == HOST_ATTACHED) {
+		r = 0;
+	} else if (vol->state == HOST_FAILED && vol->passing) {
+		r = op_fail(err, OP_FAULT_STORE, EAGAIN, "volume %s: %s; it is tried again by itself", name,
+			    vol->why);
+	} else {
+		/* A lasting failure (FAILED) is answered anew: its cause may be gone. */
+		r = vol_attach(vol, CLAIM_OWN, op_id, err);
+		*changed = !r;
+	}
+	dev_id = vol->dev_id;
+	vol_end(vol);
+	emit(TIMING_ATTACH_EXPORT, name, dev_id, op_id, start, r);
+	if (*changed)
+		log_info("volume %s: attached, device %d", name, dev_id);
+	return r;
+}
+
+int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
+{
+	uint64_t start = now_ns();
+	struct host_vol *vol = vol_begin(h, name, "takeover", err);
+	struct volume_info info;
+	int r = 0, dev_id;
+
+	if (!vol)
+		return -EBUSY;
+	if (vol->v) {
+		volume_info_read(vol->v, &info);
+		if (info.mode == VOLUME_FENCED)
+			/* Our copy lost; it is put aside (its layer stays on disk) to open the winner's. */
+			r = vol_stop(vol, force, op_id, err);
+		if (!r && info.mode == VOLUME_FENCED) {
+			struct volume *v = vol->v;
+
+			vol_set(vol, HOST_DETACHED, NULL, NULL);
+			volume_close(v);
+		}
+	}
+	if (!r && vol->state != HOST_ATTACHED)
+		r = vol_attach(vol, CLAIM_TAKEOVER, op_id, err);
+	dev_id = vol->dev_id;
+	vol_end(vol);
+	emit(TIMING_ATTACH_EXPORT, name, dev_id, op_id, start, r);
+	if (!r)
+		log_warn("volume %s: taken over, device %d", name, dev_id);
+	return r;
+}
+
+/* ---- drain ---- */
+
+static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, struct op_err *err)
+{
+	uint64_t start = now_ns(), end = timeout_ns ? start + timeout_ns : 0;
+	struct fmt_err fe;
+	int r;
+
+	for (;;) {
+		uint64_t now = now_ns(), slice = DRAIN_SLICE_NS;
+		bool stopping;
+
+		if (end)
+			slice = MIN(slice, end > now ? end - now : 1);
+		fe.msg[0] = '\0';
+		r = volume_drain(vol->v, slice, op_id, &fe);
+		pthread_mutex_lock(&vol->h->lock);
+		stopping = vol->h->stopping;
+		pthread_mutex_unlock(&vol->h->lock);
+		if (r != -ETIMEDOUT)
+			break;
+		if (stopping) {
+			r = op_fail(err, OP_FAULT_BUSY, ESHUTDOWN,
+				    "volume %s: the daemon is stopping; not everything is uploaded",
+				    vol->name);
+			break;
+		}
+		if (end && now_ns() >= end) {
+			r = op_fail(err, OP_FAULT_STORE, ETIMEDOUT,
+				    "volume %s: not everything was uploaded within %llu s%s%s", vol->name,
+				    (unsigned long long)(timeout_ns / NSEC_PER_SEC), fe.msg[0] ? ": " : "",
+				    fe.msg);
+			break;
+		}
+	}
+	if (r && r != -ETIMEDOUT && r != -ESHUTDOWN)
+		r = op_fail_engine(err, r, "uploading it", vol->name, &fe);
+	emit(TIMING_DRAIN_EXPORT, vol->name, vol->dev_id, op_id, start, r);
+	return r;
+}
+
+int host_drain(struct host *h, const char *name, uint64_t timeout_ns, uint64_t op_id,
+	       struct op_err *err)
+{
+	struct host_vol *vol = vol_begin(h, name, "drain", err);
+	int r;
+
+	if (!vol)
+		return -EBUSY;
+	if (vol->v)
+		r = drain(vol, timeout_ns, op_id, err);
+	else
+		r = op_fail(err, OP_FAULT_CONFLICT, ENOTCONN, "volume %s is not attached on this host",
+			    name);
+	vol_end(vol);
+	return r;
+}
+
+/* ---- detach and remove ---- */
+
+static int check_unused(const struct host_vol *vol, struct op_err *err)
+{
+	char why[200] = "";
+
+	if (vol->dev_id >= 0 && ublk_dev_in_use(vol->dev_id, why, sizeof(why)))
+		return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s is in use: %s", vol->name, why);
+	return 0;
+}
+
+/* Remove the device; the volume stays open (STOPPED). */
+int vol_stop(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	struct ublk_dev *dev = vol->dev;
+	int r, id = vol->dev_id;
+
+	if (!dev) {
+		if (vol->v)
+			vol_set(vol, HOST_STOPPED, vol->v, NULL);
+		return 0;
+	}
+	r = ublk_dev_remove(dev, force, op_id, &fe);
+	if (r == -EBUSY)
+		return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s is in use: %s", vol->name,
+			       fe.msg[0] ? fe.msg : "its device is open");
+	if (r)
+		return op_fail_device(err, r, vol->name, &fe);
+	vol_set(vol, HOST_STOPPED, vol->v, NULL);
+	log_info("volume %s: device %d removed", vol->name, id);
+	return 0;
+}
+
+static int list_fail(struct host_vol *vol, int r, struct op_err *err)
+{
+	return op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
+		       "volume %s: the list of volumes cannot be written to %s: %s", vol->name,
+		       vol->h->cfg.state_dir, strerror(-r));
+}
+
+/* Open a volume that is only in the store, to release or destroy it. */
+static int open_unlisted(struct host_vol *vol, uint64_t op_id, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	struct volume *v;
+	struct root root;
+	int r = root_load(vol->h->e, vol->name, op_id, &root, NULL, &fe);
+
+	if (!r && pending_matches(vol->h, &root))
+		r = -ENOENT;
+	if (!r)
+		r = volume_open(vol->h->e, vol->name, CLAIM_OWN, false, NULL, NULL, op_id, &v, &fe);
+	if (r == -ENOENT)
+		return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist", vol->name);
+	if (r)
+		return op_fail_engine(err, r, "opening it", vol->name, &fe);
+	vol_set(vol, HOST_STOPPED, v, NULL);
+	return 0;
+}
+
+/* FAILED: there is no open volume. Forget it, and its device if one is left. */
+static int forget_failed(struct host_vol *vol, bool force, struct op_err *err)
+{
+	int r;
+
+	if (!force)
+		return op_fail(err, OP_FAULT_CONFLICT, EBUSY,
+			       "volume %s could not be attached (%s); detach it with force to forget it on this "
+			       "host (local data is kept)",
+			       vol->name, vol->why);
+	r = list_set(vol, false);
+	if (r)
+		return list_fail(vol, r, err);
+	vol_set(vol, HOST_DETACHED, NULL, NULL);
+	host_reap_devices(vol->h);
+	return 0;
+}
+
+static int detach_owned(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	struct op_err upload_err;
+	struct volume *v;
+	bool keep = false;
+	int r;
+
+	if (vol->state == HOST_FAILED || vol->state == HOST_RECOVERING)
+		return forget_failed(vol, force, err);
+	if (!vol->v) {
+		r = open_unlisted(vol, op_id, err);
+		if (r)
+			return r;
+	}
+	if (!force) {
+		r = check_unused(vol, err);
+		if (r)
+			return r;
+	}
+	/* Most of the upload happens while the guest is still served. */
+	r = drain(vol, force ? vol->h->cfg.create_timeout_ns : 0, op_id, force ? &upload_err : err);
+	if (r && !force)
+		return r;
+	keep = r != 0;
+	r = vol_stop(vol, force, op_id, err);
+	if (r)
+		return r;
+	/*
+	 * Off the list before ownership is given up: a crash in between leaves a volume that is ours and not
+	 * attached, which a repeated detach finishes; the other order would leave a listed stranger.
+	 */
+	r = list_set(vol, false);
+	if (r)
+		return list_fail(vol, r, err);
+	v = vol->v;
+	if (!keep) {
+		r = volume_release(v, op_id, &fe);
+		if (r && !force) {
+			op_fail_engine(err, r, "releasing it", vol->name, &fe);
+			/* Still ours: attached again at the next start unless a retry finishes this. */
+			if (list_set(vol, true))
+				log_warn("volume %s: not on the list of volumes", vol->name);
+			return r;
+		}
+		keep = r != 0;
+	}
+	if (keep)
+		log_warn("volume %s: detached by force without a complete upload (%s); its data and its "
+			 "ownership stay on this host",
+			 vol->name, fe.msg[0] ? fe.msg : upload_err.msg);
+	vol_set(vol, HOST_DETACHED, NULL, NULL);
+	volume_close(v);
+	return 0;
+}
+
+int host_detach(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
+{
+	uint64_t start = now_ns();
+	struct host_vol *vol = vol_begin(h, name, "detach", err);
+	int r, dev_id;
+
+	if (!vol)
+		return -EBUSY;
+	dev_id = vol->dev_id;
+	r = detach_owned(vol, force, op_id, err);
+	vol_end(vol);
+	emit(TIMING_DETACH_EXPORT, name, dev_id, op_id, start, r);
+	if (!r)
+		log_info("volume %s: detached", name);
+	return r;
+}
+
+static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	struct volume *v;
+	int r;
+
+	if (vol->state == HOST_FAILED || vol->state == HOST_RECOVERING)
+		return op_fail(err, OP_FAULT_CONFLICT, EBUSY,
+			       "volume %s could not be attached (%s): detach or take it over before removing it",
+			       vol->name, vol->why);
+	if (!vol->v) {
+		r = open_unlisted(vol, op_id, err);
+		if (r)
+			return r;
+	}
+	r = vol_stop(vol, force, op_id, err);
+	if (r)
+		return r;
+	r = list_set(vol, false);
+	if (r)
+		return list_fail(vol, r, err);
+	v = vol->v;
+	r = volume_destroy(v, op_id, &fe);
+	if (r)
+		return op_fail_engine(err, r, "removing it", vol->name, &fe);
+	vol_set(vol, HOST_DETACHED, NULL, NULL);
+	volume_close(v);
+	return 0;
+}
+
+int host_remove(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
+{
+	uint64_t start = now_ns();
+	struct host_vol *vol = vol_begin(h, name, "rm", err);
+	int r, dev_id;
+
+	if (!vol)
+		return -EBUSY;
+	dev_id = vol->dev_id;
+	r = remove_owned(vol, force, op_id, err);
+	vol_end(vol);
+	emit(TIMING_DELETE_EXPORT, name, dev_id, op_id, start, r);
+	if (!r)
+		log_info("volume %s: removed", name);
+	return r;
+}

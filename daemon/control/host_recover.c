@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Start-up: every volume of the durable list is opened and its device recovered, in parallel on the pool.
+ * One that fails for a reason that may pass (store, device) is tried again with backoff, because its
+ * guest waits on a QUIESCED device; any other failure stays, with its reason, for a person to decide.
+ */
+#include "control/host_priv.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/log.h"
+#include "lib/timing.h"
+
+static bool fault_passes(enum op_fault f)
+{
+	return f == OP_FAULT_STORE || f == OP_FAULT_DEVICE || f == OP_FAULT_SPACE;
+}
+
+/* The device of before if it is there, else a new one. */
+static int device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id,
+			  struct ublk_dev **dev, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	int r;
+
+	*dev = NULL;
+	if (!vol->h->u)
+		return 0;
+	r = ublk_dev_recover(vol->h->u, v, op_id, dev, &fe);
+	if (r == -ENOENT)
+		return vol_device_add(vol, v, op_id, dev, err);
+	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
+}
+
+static int recover_one(struct host_vol *vol, struct op_err *err)
+{
+	uint64_t op_id = timing_op_id(), start = now_ns();
+	struct host *h = vol->h;
+	struct fmt_err fe = {{0}};
+	struct ublk_dev *dev = NULL;
+	struct volume *v = NULL;
+	int r = volume_open(h->e, vol->name, CLAIM_OWN, true, NULL, NULL, op_id, &v, &fe);
+
+	if (r == -ENOENT) {
+		r = op_fail(err, OP_FAULT_CONFLICT, ENOENT,
+			    "volume %s: its root is not in the store %s; is this the right store? (detach with "
+			    "force forgets it)",
+			    vol->name, engine_store(h->e)->url);
+	} else if (r) {
+		r = op_fail_engine(err, r, "opening it", vol->name, &fe);
+	} else if (memcmp(volume_uuid(v), vol->uuid, sizeof(vol->uuid))) {
+		r = op_fail(err, OP_FAULT_CONFLICT, ESTALE,
+			    "volume %s: the store has another volume of this name now (detach with force "
+			    "forgets the old one)",
+			    vol->name);
+		volume_close(v);
+	} else {
+		r = device_recover(vol, v, op_id, &dev, err);
+		if (r)
+			volume_close(v);
+		else
+			vol_set(vol, HOST_ATTACHED, v, dev);
+	}
+	timing_emit(&(struct timing_rec){.event = TIMING_ATTACH_EXPORT,
+					 .op_id = op_id,
+					 .start_ns = start,
+					 .export_ = vol->name,
+					 .dev_id = dev ? ublk_dev_id(dev) : -1,
+					 .result = r});
+	return r;
+}
+
+static void recover_failed(struct host_vol *vol, const struct op_err *err)
+{
+	struct host *h = vol->h;
+	SCOPED_LOCK(&h->lock);
+
+	if (vol->state != HOST_FAILED || strcmp(vol->why, err->msg))
+		log_err("%s", err->msg);
+	vol->state = HOST_FAILED;
+	snprintf(vol->why, sizeof(vol->why), "%.*s", (int)sizeof(vol->why) - 1, err->msg);
+	vol->passing = fault_passes(err->fault);
+	vol->backoff_ns = vol->backoff_ns ? MIN(vol->backoff_ns * 2, RETRY_BACKOFF_MAX)
+					  : RETRY_BACKOFF_MIN;
+	vol->retry_ns = now_ns() + vol->backoff_ns;
+}
+
+static bool uuid_known(const uint8_t uuid[16], void *arg)
+{
+	struct host *h = arg;
+	struct host_vol *vol;
+	SCOPED_LOCK(&h->lock);
+
+	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
+		list_for_each_entry(vol, &h->bucket[i], node)
+			/* A name that an operation owns may be about to get its device. */
+			if ((vol->state != HOST_DETACHED || vol->busy) &&
+			    !memcmp(vol->uuid, uuid, sizeof(vol->uuid)))
+				return true;
+	return false;
+}
+
+void host_reap_devices(struct host *h)
+{
+	int n;
+
+	if (!h->u)
+		return;
+	n = ublk_reap_leaked(h->u, uuid_known, h);
+	if (n > 0)
+		log_warn("%d leaked device(s) of this host removed", n);
+}
+
+static void recover_finished(struct host *h)
+{
+	struct host_summary s;
+
+	host_summary_read(h, &s);
+	log_info("recovery: %u volume(s) attached, %u failed", s.attached, s.failed);
+	if (h->cfg.on_ready)
+		h->cfg.on_ready(h->cfg.on_ready_arg, s.attached, s.failed);
+}
+
+static void recover_run(struct pool_job *job)
+{
+	struct host_vol *vol = container_of(job, struct host_vol, job);
+	struct host *h = vol->h;
+	bool stopping, last = false;
+	struct op_err err;
+
+	pthread_mutex_lock(&h->lock);
+	stopping = h->stopping;
+	pthread_mutex_unlock(&h->lock);
+	if (!stopping && recover_one(vol, &err))
+		recover_failed(vol, &err);
+	vol_end(vol);
+	pthread_mutex_lock(&h->lock);
+	if (!h->recovered && !--h->recover_left) {
+		h->recovered = true;
+		last = !h->stopping;
+	}
+	pthread_mutex_unlock(&h->lock);
+	if (last)
+		recover_finished(h);
+	pthread_mutex_lock(&h->lock);
+	h->jobs--;
+	pthread_cond_broadcast(&h->cond);
+	pthread_mutex_unlock(&h->lock);
+}
+
+void host_recover_start(struct host *h)
+{
+	struct host_vol *vol;
+	unsigned int n = 0;
+
+	/* Before anything new gets a device; what is on the list is known. */
+	host_reap_devices(h);
+	pthread_mutex_lock(&h->lock);
+	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
+		list_for_each_entry(vol, &h->bucket[i], node)
+			n += vol->state == HOST_RECOVERING;
+	h->recover_left = n;
+	h->jobs += n;
+	h->recovered = n == 0;
+	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
+		list_for_each_entry(vol, &h->bucket[i], node)
+			if (vol->state == HOST_RECOVERING) {
+				vol->job.run = recover_run;
+				pool_submit(h->pool, &vol->job);
+			}
+	pthread_mutex_unlock(&h->lock);
+	if (!n)
+		recover_finished(h);
+}
+
+void recover_retry_due(struct host *h, uint64_t *next_ns)
+{
+	uint64_t now = now_ns();
+	struct host_vol *vol;
+
+	*next_ns = 0;
+	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
+		list_for_each_entry(vol, &h->bucket[i], node)
+		{
+			if (vol->state != HOST_FAILED || !vol->passing || vol->busy)
+				continue;
+			if (vol->retry_ns > now) {
+				if (!*next_ns || vol->retry_ns < *next_ns)
+					*next_ns = vol->retry_ns;
+				continue;
+			}
+			vol->busy = "recover";
+			vol->busy_since = now;
+			vol->job.run = recover_run;
+			h->jobs++;
+			pool_submit(h->pool, &vol->job);
+		}
+}

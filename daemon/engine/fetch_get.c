@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The fetcher's dispatcher thread: forms range GETs out of the flights that wait, submits them within
+ * the bound of bytes in flight, and keeps the time of retries. A GET's completion (a store's thread)
+ * hands each flight to the compute pool to be verified, or back to the dispatcher to be tried again.
+ */
+#include "engine/fetch_priv.h"
+#include "engine/store_call.h"
+#include "lib/log.h"
+
+#include <string.h>
+#include <sys/prctl.h>
+
+#define ATTEMPT_MIN_NS (1 * NSEC_PER_SEC)
+#define ATTEMPTS       3 /* of timeout_ns, when each one hangs */
+
+/* One range GET and the flights it serves. */
+struct get {
+	struct store_op op;
+	char key[STORE_KEY_MAX];
+	struct fetcher *f;
+	int refs; /* atomic: one for each flight that still reads buf */
+	uint64_t cost;
+	uint32_t nr;
+	struct flight *flight[];
+};
+
+static uint64_t flight_deadline(const struct flight *fl)
+{
+	return __atomic_load_n(&fl->deadline_ns, __ATOMIC_RELAXED);
+}
+
+static bool flight_demand(const struct flight *fl)
+{
+	return __atomic_load_n(&fl->demand, __ATOMIC_RELAXED);
+}
+
+static void get_put(struct get *g)
+{
+	struct fetcher *f = g->f;
+
+	if (__atomic_sub_fetch(&g->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	__atomic_fetch_sub(&f->stats.inflight_bytes, g->cost, __ATOMIC_RELAXED);
+	free(g->op.buf);
+	free(g);
+	pthread_mutex_lock(&f->lock);
+	f->room = true;
+	pthread_cond_signal(&f->wake);
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Once per pack: the same bad object is met again at every read. */
+static void log_bad(struct flight *fl, int res, const char *why)
+{
+	struct fetcher *f = fl->f;
+	char key[STORE_KEY_MAX];
+	bool known = false;
+
+	pthread_mutex_lock(&f->lock);
+	for (unsigned int i = 0; i < MIN(f->nr_logged, ARRAY_SIZE(f->logged)); i++)
+		known |= !memcmp(f->logged[i], fl->me.pack_id, PACK_ID_LEN);
+	if (!known)
+		memcpy(f->logged[f->nr_logged++ % ARRAY_SIZE(f->logged)], fl->me.pack_id,
+		       PACK_ID_LEN);
+	pthread_mutex_unlock(&f->lock);
+	if (known)
+		return;
+	pack_key(fl->me.chunk, fl->me.pack_id, key, sizeof(key));
+	log_err("%s: bytes %llu+%u (%s %u): %s (%s); reads of them fail", key,
+		(unsigned long long)fl->off, fl->len,
+		fl->key.kind == FLIGHT_INDEX ? "index, blocks" : "block",
+		fl->key.kind == FLIGHT_INDEX ? fl->me.nblocks : fl->e.block, why, strerror(-res));
+}
+
+static void flight_requeue(struct flight *fl, uint64_t not_before_ns)
+{
+	struct fetcher *f = fl->f;
+
+	fl->not_before_ns = not_before_ns;
+	fetch_count(&f->stats.retries, 1);
+	pthread_mutex_lock(&f->lock);
+	list_add_tail(&fl->node, &f->submitq);
+	pthread_cond_signal(&f->wake);
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* A failure that another attempt is not expected to cure; one is made in case the transfer was bad. */
+static void flight_bad(struct flight *fl, int res, const char *why)
+{
+	fetch_count(&fl->f->stats.corrupt, 1);
+	if (fl->bad++) {
+		log_bad(fl, res, why);
+		fetch_flight_end(fl, NULL, -EIO);
+		return;
+	}
+	fl->alone = true;
+	flight_requeue(fl, now_ns());
+}
+
+static void flight_failed(struct flight *fl, int res)
+{
+	uint64_t now = now_ns(), deadline = flight_deadline(fl);
+
+	if (res == -ENOENT || res == -ERANGE) {
+		flight_bad(fl, res, "the object is missing or too short");
+		return;
+	}
+	if (now + 5 * NSEC_PER_MSEC >= deadline) {
+		fetch_count(&fl->f->stats.timeouts, 1);
+		fetch_flight_end(fl, NULL, -ETIMEDOUT);
+		return;
+	}
+	flight_requeue(fl, now + MIN(store_backoff_ns(++fl->attempts), (deadline - now) / 2));
+}
+
+int fetch_index_load(const void *raw, size_t len, const struct manifest_entry *me,
+		     uint32_t block_bytes, struct cache_buf **out, struct fmt_err *err)
+{
+	struct pack_index *idx;
+	struct cache_buf *buf;
+	size_t size;
+	int res = pack_index_parse(raw, len, me, block_bytes, &idx, err);
+
+	if (res)
+		return res;
+	size = sizeof(*idx) + idx->nr * sizeof(idx->e[0]);
+	buf = cache_buf_new((uint32_t)size);
+	if (buf)
+		memcpy(buf->data, idx, size);
+	free(idx);
+	*out = buf;
+	return buf ? 0 : -ENOMEM;
+}
+
+static int flight_verify(struct flight *fl, const void *stored, struct cache_buf **out,
+			 struct fmt_err *err)
+{
+	struct cache_buf *buf;
+	int res;
+
+	if (fl->key.kind == FLIGHT_INDEX) {
+		res = fetch_index_load(stored, fl->len, &fl->me, fl->block_bytes, out, err);
+		if (!res)
+			cache_insert(fl->f->indexes, fl->key.sha256, *out);
+		return res;
+	}
+	buf = cache_buf_new(fl->block_bytes);
+	if (!buf)
+		return -ENOMEM;
+	res = block_decode(&fl->e, stored, buf->data, fl->block_bytes);
+	if (res) {
+		cache_buf_put(buf);
+		return res;
+	}
+	cache_insert(fl->f->blocks, fl->key.sha256, buf);
+	*out = buf;
+	return 0;
+}
+
+/* Compute pool. */
+static void flight_verify_job(struct pool_job *job)
+{
+	struct flight *fl = container_of(job, struct flight, job);
+	struct fmt_err err = {"the content does not match its hash"};
+	struct get *g = fl->get;
+	struct cache_buf *buf = NULL;
+	int res = flight_verify(fl, (uint8_t *)g->op.buf + (fl->off - g->op.off), &buf, &err);
+
+	fl->get = NULL;
+	get_put(g);
+	if (!res || res == -ENOMEM)
+		fetch_flight_end(fl, buf, res);
+	else
+		flight_bad(fl, res, err.msg);
+}
+
+/* A store's thread. */
+static void get_done(struct store_op *op)
+{
+	struct get *g = op->ctx;
+	struct fetcher *f = g->f;
+	struct list_head flights;
+	struct flight *fl, *n;
+	int res = op->res;
+
+	if (!res && op->size_out != op->len)
+		res = op->object_size < op->off + op->len ? -ERANGE : -ENODATA;
+	if (!res)
+		fetch_count(&f->stats.get_bytes, op->len);
+	list_init(&flights);
+	for (uint32_t i = 0; i < g->nr; i++)
+		list_add_tail(&g->flight[i]->node, &flights);
+	if (res) {
+		/* Before the last flight ends: the fetcher may go away with it. */
+		__atomic_store_n(&g->refs, 1, __ATOMIC_RELAXED);
+		get_put(g);
+	}
+	list_for_each_entry_safe(fl, n, &flights, node) {
+		list_del(&fl->node);
+		if (!res) {
+			fl->job.run = flight_verify_job;
+			pool_submit(f->compute, &fl->job);
+		} else {
+			fl->get = NULL;
+			flight_failed(fl, res);
+		}
+	}
+}
+
+/* ---- dispatcher's thread ---- */
+
+static uint64_t flight_cost(const struct flight *fl)
+{
+	return fl->len + (fl->key.kind == FLIGHT_BLOCK ? fl->block_bytes : fl->len);
+}
+
+/* By place, so that what can share a GET is adjacent. */
+static int flight_cmp(const void *pa, const void *pb)
+{
+	const struct flight *a = *(struct flight *const *)pa, *b = *(struct flight *const *)pb;
+	int r;
+
+	if (a->key.kind != b->key.kind)
+		return a->key.kind < b->key.kind ? -1 : 1;
+	r = memcmp(a->me.pack_id, b->me.pack_id, PACK_ID_LEN);
+	if (r)
+		return r;
+	return a->off < b->off ? -1 : a->off > b->off;
+}
+
+static int group_cmp(const void *pa, const void *pb)
+{
+	const struct fetch_group *a = pa, *b = pb;
+
+	return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static bool can_join(const struct fetcher *f, const struct flight *first, const struct flight *last,
+		     const struct flight *fl)
+{
+	uint64_t end = last->off + last->len;
+
+	return fl->key.kind == FLIGHT_BLOCK && last->key.kind == FLIGHT_BLOCK && !fl->alone &&
+	       !first->alone && !memcmp(fl->me.pack_id, first->me.pack_id, PACK_ID_LEN) &&
+	       fl->me.chunk == first->me.chunk && fl->off >= end && fl->off - end <= FETCH_GAP_MAX &&
+	       fl->off + fl->len - first->off <= f->cfg.max_get_bytes;
+}
+
+static void group_submit(struct fetcher *f, const struct fetch_group *gr, enum store_prio prio,
+			 uint64_t cost)
+{
+	struct flight **member = &f->form[gr->first];
+	const struct flight *last = member[gr->nr - 1];
+	uint64_t now = now_ns(), attempt = MAX(f->cfg.timeout_ns / ATTEMPTS, ATTEMPT_MIN_NS);
+	struct get *g = calloc(1, sizeof(*g) + gr->nr * sizeof(g->flight[0]));
+
+	if (g) {
+		g->op.len = last->off + last->len - member[0]->off;
+		g->op.buf = malloc(g->op.len);
+	}
+	if (!g || !g->op.buf) {
+		free(g);
+		for (uint32_t i = 0; i < gr->nr; i++) {
+			list_del(&member[i]->node);
+			fetch_flight_end(member[i], NULL, -ENOMEM);
+		}
+		return;
+	}
+	g->f = f;
+	g->refs = (int)gr->nr;
+	g->nr = gr->nr;
+	g->cost = cost;
+	g->op.type = STORE_GET;
+	g->op.prio = prio;
+	g->op.key = g->key;
+	pack_key(member[0]->me.chunk, member[0]->me.pack_id, g->key, sizeof(g->key));
+	g->op.op_id = member[0]->op_id;
+	g->op.volume = member[0]->volume;
+	g->op.off = member[0]->off;
+	g->op.buf_size = g->op.len;
+	g->op.deadline_ns = now + attempt;
+	g->op.done = get_done;
+	g->op.ctx = g;
+	for (uint32_t i = 0; i < gr->nr; i++) {
+		list_del(&member[i]->node);
+		member[i]->get = g;
+		g->flight[i] = member[i];
+		g->op.deadline_ns = MIN(g->op.deadline_ns, flight_deadline(member[i]));
+	}
+	fetch_count(&f->stats.gets, 1);
+	fetch_count(&f->stats.coalesced, gr->nr - 1);
+	fetch_count(&f->stats.inflight_bytes, cost);
+	store_submit(f->store, &g->op);
+}
+
+/* Drop what is too late. Returns when to look again (0 = nothing waits for time). */
+static uint64_t backlog_expire(struct fetcher *f, uint64_t now, bool stop)
+{
+	struct flight *fl, *n;
+	uint64_t next = 0;
+
+	list_for_each_entry_safe(fl, n, &f->backlog, node) {
+		uint64_t deadline = flight_deadline(fl);
+		uint64_t at = fl->not_before_ns > now ? fl->not_before_ns : deadline;
+
+		if (stop || deadline <= now) {
+			list_del(&fl->node);
+			if (!stop)
+				fetch_count(&f->stats.timeouts, 1);
+			fetch_flight_end(fl, NULL, stop ? -ECANCELED : -ETIMEDOUT);
+		} else if (!next || at < next) {
+			next = at;
+		}
+	}
+	return next;
+}
+
+/* Form and submit the GETs of one class; what does not fit stays in the backlog and may grow there. */
+static void backlog_submit(struct fetcher *f, uint64_t now, bool demand)
+{
+	static const uint64_t limit[] = {FETCH_INFLIGHT_MAX / 2, FETCH_INFLIGHT_MAX};
+	uint32_t nr = 0, nr_groups = 0;
+	struct flight *fl;
+
+	list_for_each_entry(fl, &f->backlog, node) {
+		if (nr == ARRAY_SIZE(f->form))
+			break;
+		if (fl->not_before_ns <= now && flight_demand(fl) == demand)
+			f->form[nr++] = fl;
+	}
+	qsort(f->form, nr, sizeof(f->form[0]), flight_cmp);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct fetch_group *gr = nr_groups ? &f->group[nr_groups - 1] : NULL;
+
+		fl = f->form[i];
+		if (gr && can_join(f, f->form[gr->first], f->form[i - 1], fl)) {
+			gr->nr++;
+			gr->seq = MIN(gr->seq, fl->seq);
+		} else {
+			f->group[nr_groups++] = (struct fetch_group){.first = i, .nr = 1, .seq = fl->seq};
+		}
+	}
+	qsort(f->group, nr_groups, sizeof(f->group[0]), group_cmp);
+	for (uint32_t i = 0; i < nr_groups; i++) {
+		uint64_t used = __atomic_load_n(&f->stats.inflight_bytes, __ATOMIC_RELAXED);
+		uint64_t cost = 0;
+
+		for (uint32_t j = 0; j < f->group[i].nr; j++)
+			cost += flight_cost(f->form[f->group[i].first + j]);
+		if (used && used + cost > limit[demand])
+			break; /* the end of a GET makes room and wakes us */
+		group_submit(f, &f->group[i], demand ? STORE_PRIO_READ : STORE_PRIO_PREFETCH, cost);
+	}
+}
+
+static void ahead_run(struct fetcher *f, struct list_head *jobs, bool stop)
+{
+	struct ahead_job *job, *n;
+
+	list_for_each_entry_safe(job, n, jobs, node) {
+		uint64_t used = __atomic_load_n(&f->stats.inflight_bytes, __ATOMIC_RELAXED);
+
+		if (!stop && used < FETCH_INFLIGHT_MAX / 2)
+			fetch_ahead_run(f, job);
+		manifest_put(job->m);
+		free(job);
+	}
+}
+
+static bool dispatcher_idle(struct fetcher *f, uint64_t next)
+{
+	if (!list_empty(&f->submitq) || !list_empty(&f->ahead))
+		return false;
+	if (f->stop && (!f->nr_flights || !list_empty(&f->backlog)))
+		return false;
+	if (f->room && !list_empty(&f->backlog))
+		return false;
+	return !next || now_ns() < next;
+}
+
+static void *dispatcher_run(void *arg)
+{
+	struct fetcher *f = arg;
+	uint64_t next = 0, now;
+	bool stop = false;
+
+	prctl(PR_SET_NAME, "gfs-fetch");
+	for (;;) {
+		struct list_head fresh, jobs;
+
+		pthread_mutex_lock(&f->lock);
+		while (dispatcher_idle(f, next))
+			cond_wait_until(&f->wake, &f->lock, next);
+		stop = f->stop;
+		if (stop && !f->nr_flights) {
+			pthread_mutex_unlock(&f->lock);
+			return NULL;
+		}
+		f->room = false;
+		f->nr_ahead = 0;
+		list_splice_init(&f->ahead, &jobs);
+		list_splice_init(&f->submitq, &fresh);
+		while (!list_empty(&fresh)) {
+			struct list_head *node = fresh.next;
+
+			list_del(node);
+			list_add_tail(node, &f->backlog);
+		}
+		pthread_mutex_unlock(&f->lock);
+
+		now = now_ns();
+		next = backlog_expire(f, now, stop);
+		backlog_submit(f, now, true);
+		backlog_submit(f, now, false);
+		ahead_run(f, &jobs, stop);
+	}
+}
+
+int fetch_dispatcher_start(struct fetcher *f)
+{
+	return -pthread_create(&f->dispatcher, NULL, dispatcher_run, f);
+}

@@ -1,0 +1,793 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Open volumes: claim, local recovery, lanes, drain, release. See volume.h for the contract and
+ * volume_priv.h for the locks.
+ *
+ * Invariants (storage rules 8, 10, 12, 13):
+ *   - local state lives in a directory named by uuid, and each layer's log names (uuid, generation,
+ *     sequence); what does not match the root is moved to quarantine/, never merged, served or deleted;
+ *   - layers with a sequence <= the root's are published: a crash between publishing and removing them is
+ *     recognised by that, and they are removed;
+ *   - what remains must be contiguous: sequence + 1 [frozen or active], + 2 [active or next], + 3 [next].
+ */
+#include "engine/volume_priv.h"
+
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define LAYERS_MAX     16 /* of which at most 3 are unpublished */
+#define MANIFEST_MAX   (1 * GiB)
+#define DRAIN_RETRY_NS (200 * NSEC_PER_MSEC)
+
+void volume_set_mode(struct volume *v, enum volume_mode mode, const char *fmt, ...)
+{
+	struct timing_rec rec = {
+		.event = mode == VOLUME_FENCED ? TIMING_VOLUME_FENCED : TIMING_LAYER_POISONED,
+		.export_ = v->root.name,
+		.dev_id = __atomic_load_n(&v->dev_id, __ATOMIC_RELAXED),
+		.start_ns = now_ns(),
+		.result = mode == VOLUME_FENCED ? -ESTALE : -EIO,
+	};
+	bool first;
+	va_list ap;
+
+	pthread_mutex_lock(&v->lock);
+	first = v->mode == VOLUME_RW && mode != VOLUME_RW;
+	if (first) {
+		va_start(ap, fmt);
+		vsnprintf(v->why, sizeof(v->why), fmt, ap);
+		va_end(ap);
+		__atomic_store_n(&v->mode, (int)mode, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&v->lock);
+	if (!first)
+		return;
+	log_err("volume %s: %s", v->root.name, v->why);
+	if (mode != VOLUME_READ_ONLY)
+		timing_emit(&rec);
+}
+
+/* ---- claim ---- */
+
+static int claim(struct engine *e, enum volume_claim how, struct root *r, char *etag, uint64_t op_id,
+		 struct fmt_err *err)
+{
+	for (int attempt = 0;; attempt++) {
+		char name[GFS_NAME_MAX];
+		int res;
+
+		if (!strcmp(r->owner, e->host_id) && how == CLAIM_OWN)
+			return 0;
+		if (r->owner[0] && strcmp(r->owner, e->host_id) && how == CLAIM_OWN) {
+			snprintf(err->msg, sizeof(err->msg),
+				 "volume %s is owned by host %s (generation %llu); detach it there, or "
+				 "take it over",
+				 r->name, r->owner, (unsigned long long)r->generation);
+			return -EBUSY;
+		}
+		snprintf(r->owner, sizeof(r->owner), "%s", e->host_id);
+		r->generation++;
+		random_bytes(r->nonce, sizeof(r->nonce));
+		res = root_update(e, r, etag, now_ns() + e->cfg.store_timeout_ns, op_id, NULL, err);
+		if (res != -ESTALE || attempt == 2)
+			return res;
+		/* Somebody else changed it: look again, the answer may be -EBUSY now. */
+		snprintf(name, sizeof(name), "%s", r->name);
+		res = root_load(e, name, op_id, r, etag, err);
+		if (res)
+			return res;
+	}
+}
+
+/* ---- manifest ---- */
+
+static int manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
+			 struct manifest **out, struct fmt_err *err)
+{
+	struct timing_rec rec = {.event = TIMING_MANIFEST_FETCH,
+				 .op_id = op_id,
+				 .export_ = r->name,
+				 .dev_id = -1,
+				 .start_ns = now_ns()};
+	uint64_t deadline = now_ns() + e->cfg.store_timeout_ns;
+	uint8_t sha[SHA256_LEN];
+	char key[STORE_KEY_MAX];
+	struct store_op op;
+	int res;
+
+	*out = NULL;
+	if (!r->manifest_id[0])
+		return 0;
+	manifest_key(r->uuid, r->manifest_id, key, sizeof(key));
+	for (uint64_t backoff = 20 * NSEC_PER_MSEC;; backoff *= 2) {
+		struct timespec ts = {.tv_nsec = (long)MIN(backoff, 900 * NSEC_PER_MSEC)};
+
+		memset(&op, 0, sizeof(op));
+		op.type = STORE_GET;
+		op.prio = STORE_PRIO_META;
+		op.key = key;
+		op.deadline_ns = deadline;
+		op.op_id = op_id;
+		op.volume = r->name;
+		res = store_run(e->store, &op);
+		if (!res && op.size_out != r->manifest_bytes) {
+			free(op.buf);
+			res = -ENODATA;
+		}
+		if (!res || res == -ENOENT || now_ns() + backoff > deadline)
+			break;
+		nanosleep(&ts, NULL);
+	}
+	if (res) {
+		snprintf(err->msg, sizeof(err->msg), "volume %s: manifest %s: %s", r->name, key,
+			 strerror(-res));
+		if (res == -ENOENT)
+			res = -EBADMSG; /* the root names it: the store lost it */
+		goto out;
+	}
+	rec.bytes = op.size_out;
+	hash_sha256(op.buf, op.size_out, sha);
+	if (memcmp(sha, r->manifest_sha256, SHA256_LEN)) {
+		snprintf(err->msg, sizeof(err->msg),
+			 "volume %s: manifest %s does not have the hash that the root names", r->name,
+			 key);
+		res = -EBADMSG;
+	} else {
+		res = manifest_parse(op.buf, op.size_out, out, err);
+	}
+	free(op.buf);
+	if (!res && (memcmp((*out)->uuid, r->uuid, 16) || (*out)->block_bytes != r->block_bytes)) {
+		snprintf(err->msg, sizeof(err->msg), "volume %s: manifest %s is another volume's",
+			 r->name, key);
+		manifest_put(*out);
+		*out = NULL;
+		res = -EBADMSG;
+	}
+out:
+	rec.result = res;
+	timing_emit(&rec);
+	return res;
+}
+
+/* ---- local state ---- */
+
+static int seq_compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sequences of the layers in the directory, ascending. Count or -errno. */
+static int layers_list(int dirfd, uint64_t seq[LAYERS_MAX])
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), n = 0;
+	struct dirent *de;
+	DIR *d;
+
+	if (fd < 0)
+		return -errno;
+	d = fdopendir(fd);
+	if (!d) {
+		close(fd);
+		return -ENOMEM;
+	}
+	while ((de = readdir(d))) {
+		unsigned long long s;
+		int end = 0;
+
+		if (sscanf(de->d_name, "layer-%20llu.log%n", &s, &end) != 1 || !end ||
+		    de->d_name[end])
+			continue;
+		if (n == LAYERS_MAX) {
+			n = -EBADMSG;
+			break;
+		}
+		seq[n++] = s;
+	}
+	closedir(d);
+	if (n > 0)
+		qsort(seq, (size_t)n, sizeof(*seq), seq_compare);
+	return n;
+}
+
+static int quarantine(struct volume *v, const char *why)
+{
+	struct engine *e = v->e;
+	char to[128];
+	int qfd, r = 0;
+
+	if (mkdirat(e->cache_fd, "quarantine", 0700) < 0 && errno != EEXIST)
+		return -errno;
+	qfd = openat(e->cache_fd, "quarantine", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (qfd < 0)
+		return -errno;
+	snprintf(to, sizeof(to), "%s.%llu", v->dir_name, (unsigned long long)wall_ns());
+	if (renameat(e->volumes_fd, v->dir_name, qfd, to) < 0)
+		r = -errno;
+	if (!r)
+		r = dir_sync(qfd);
+	if (!r)
+		r = dir_sync(e->volumes_fd);
+	close(qfd);
+	if (!r)
+		log_warn("volume %s: local layers do not belong to generation %llu of it (%s); kept "
+			 "unused in %s/quarantine/%s",
+			 v->root.name, (unsigned long long)v->root.generation, why, e->cache_dir, to);
+	return r;
+}
+
+static int volume_dir_open(struct volume *v)
+{
+	struct engine *e = v->e;
+	int r;
+
+	if (v->dirfd >= 0)
+		close(v->dirfd);
+	v->dirfd = -1;
+	if (mkdirat(e->volumes_fd, v->dir_name, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	v->dirfd = openat(e->volumes_fd, v->dir_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (v->dirfd < 0)
+		return -errno;
+	r = dir_sync(e->volumes_fd);
+	return r;
+}
+
+/* Open what the directory holds for this root into l[0..2], oldest first. Count or -errno. */
+static int layers_open(struct volume *v, struct layer *l[3], struct fmt_err *err)
+{
+	uint64_t seq[LAYERS_MAX];
+	int nr = layers_list(v->dirfd, seq), n = 0;
+
+	if (nr < 0) {
+		snprintf(err->msg, sizeof(err->msg), "volume %s: local directory %s: %s",
+			 v->root.name, v->dir_name, strerror(-nr));
+		return nr;
+	}
+	for (int i = 0; i < nr; i++) {
+		int r;
+
+		if (seq[i] <= v->root.sequence) {
+			struct layer *old;
+
+			/* Published by this generation, or somebody else's: the log's header tells. */
+			r = layer_open(v->dirfd, v->root.uuid, v->root.generation, seq[i],
+				       v->root.size_bytes, &old, err);
+			if (!r)
+				layer_put(old);
+			if (r == -ESTALE)
+				goto fail;
+			r = layer_unlink(v->dirfd, seq[i]);
+			if (r)
+				goto fail;
+			continue;
+		}
+		if (n == 3 || seq[i] != v->root.sequence + 1 + (uint64_t)n) {
+			snprintf(err->msg, sizeof(err->msg),
+				 "volume %s: local layer %llu does not follow published sequence %llu",
+				 v->root.name, (unsigned long long)seq[i],
+				 (unsigned long long)v->root.sequence);
+			r = -ESTALE;
+			goto fail;
+		}
+		r = layer_open(v->dirfd, v->root.uuid, v->root.generation, seq[i],
+			       v->root.size_bytes, &l[n], err);
+		if (r == -ENOENT && i == nr - 1) {
+			r = layer_unlink(v->dirfd, seq[i]);
+			if (!r)
+				continue;
+		}
+		if (r)
+			goto fail;
+		n++;
+		continue;
+fail:
+		while (n)
+			layer_put(l[--n]);
+		return r;
+	}
+	return n;
+}
+
+/* Recover or create the layers; on success v->view is set. */
+static int local_open(struct volume *v, bool expected, struct manifest *m, struct fmt_err *err)
+{
+	struct layer *l[3] = {NULL, NULL, NULL}, *frozen = NULL, *active;
+	int n, r = volume_dir_open(v);
+
+	if (r) {
+		snprintf(err->msg, sizeof(err->msg), "volume %s: local directory %s: %s",
+			 v->root.name, v->dir_name, strerror(-r));
+		return r;
+	}
+	n = layers_open(v, l, err);
+	if (n == -ESTALE && !expected) {
+		r = quarantine(v, err->msg);
+		if (!r)
+			r = volume_dir_open(v);
+		if (r)
+			return r;
+		n = 0;
+	}
+	if (n < 0)
+		return n;
+	if (!n && expected) {
+		snprintf(err->msg, sizeof(err->msg),
+			 "volume %s: its local layers are missing from %s/volumes/%s: acknowledged writes "
+			 "would be lost; bring them back, or take the volume over to accept the store's image",
+			 v->root.name, v->e->cache_dir, v->dir_name);
+		return -EUCLEAN;
+	}
+	if (!n) {
+		r = layer_create(v->dirfd, v->root.uuid, v->root.generation, v->root.sequence + 1,
+				 v->root.size_bytes, &l[0]);
+		if (r) {
+			snprintf(err->msg, sizeof(err->msg), "volume %s: cannot create layer %llu: %s",
+				 v->root.name, (unsigned long long)v->root.sequence + 1,
+				 strerror(-r));
+			return r;
+		}
+		n = 1;
+	}
+	active = l[0];
+	if (n == 3 || (n == 2 && layer_dirty(l[1]))) {
+		frozen = l[0];
+		active = l[1];
+		v->next = l[2];
+	} else if (n == 2) {
+		v->next = l[1];
+	}
+	if (v->next && layer_dirty(v->next)) {
+		snprintf(err->msg, sizeof(err->msg), "volume %s: layer %llu is written but not in use",
+			 v->root.name, (unsigned long long)v->next->seq);
+		r = -EBADMSG;
+	} else {
+		v->view = view_new(active, frozen, m);
+		if (!v->view)
+			r = -ENOMEM;
+	}
+	for (int i = 0; i < 3; i++)
+		if (l[i] && l[i] != v->next)
+			layer_put(l[i]);
+	return r;
+}
+
+static int local_remove(struct volume *v)
+{
+	uint64_t seq[LAYERS_MAX];
+	int nr = layers_list(v->dirfd, seq), r;
+
+	if (nr < 0)
+		return nr;
+	for (int i = 0; i < nr; i++) {
+		r = layer_unlink(v->dirfd, seq[i]);
+		if (r)
+			return r;
+	}
+	if (unlinkat(v->e->volumes_fd, v->dir_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return -errno;
+	return dir_sync(v->e->volumes_fd);
+}
+
+/* ---- open, close ---- */
+
+static void volume_free(struct volume *v)
+{
+	view_put(v->view);
+	layer_put(v->next);
+	if (v->dirfd >= 0)
+		close(v->dirfd);
+	free(v->round);
+	pthread_cond_destroy(&v->cond);
+	pthread_mutex_destroy(&v->lock);
+	pthread_mutex_destroy(&v->mut);
+	free(v);
+}
+
+static struct volume *volume_alloc(struct engine *e)
+{
+	struct volume *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return NULL;
+	v->e = e;
+	v->dirfd = -1;
+	v->dev_id = -1;
+	v->root.size_bytes = 0;
+	pthread_mutex_init(&v->mut, NULL);
+	pthread_mutex_init(&v->lock, NULL);
+	cond_init_mono(&v->cond);
+	list_init(&v->node);
+	list_init(&v->flush_waiting);
+	list_init(&v->flush_current);
+	list_init(&v->dirty_node);
+	v->round = flush_round_new(v);
+	if (!v->round) {
+		volume_free(v);
+		return NULL;
+	}
+	return v;
+}
+
+int volume_open(struct engine *e, const char *name, enum volume_claim how, bool local_expected,
+		const struct root *created, const char *etag, uint64_t op_id, struct volume **out,
+		struct fmt_err *err)
+{
+	struct timing_rec rec = {.event = TIMING_LAYER_RECOVER,
+				 .op_id = op_id,
+				 .export_ = name,
+				 .dev_id = -1};
+	struct volume *v = volume_alloc(e);
+	struct manifest *m = NULL;
+	int r;
+
+	if (!v)
+		return -ENOMEM;
+	if (created) {
+		v->root = *created;
+		snprintf(v->etag, sizeof(v->etag), "%s", etag);
+	} else {
+		r = root_load(e, name, op_id, &v->root, v->etag, err);
+		if (r)
+			goto err;
+	}
+	r = claim(e, how, &v->root, v->etag, op_id, err);
+	if (r)
+		goto err;
+	uuid_format(v->root.uuid, v->dir_name);
+	r = manifest_load(e, &v->root, op_id, &m, err);
+	if (r)
+		goto err;
+	rec.start_ns = now_ns();
+	r = local_open(v, local_expected && how == CLAIM_OWN, m, err);
+	manifest_put(m);
+	rec.result = r;
+	timing_emit(&rec);
+	if (r)
+		goto err;
+	if (v->root.read_only)
+		v->mode = VOLUME_READ_ONLY;
+	for (int i = 0; i < 2; i++) {
+		struct layer *l = i ? v->view->active : v->view->frozen;
+
+		if (!l)
+			continue;
+		__atomic_add_fetch(&e->dirty_bytes, l->data_bytes, __ATOMIC_RELAXED);
+		if (l->poisoned)
+			volume_set_mode(v, VOLUME_POISONED,
+					"layer %llu had a failed write or fsync (%s) earlier in this "
+					"boot; the volume is read-only and uploads nothing more",
+					(unsigned long long)l->seq, strerror(-l->poisoned));
+	}
+	pthread_mutex_lock(&e->lock);
+	list_add_tail(&v->node, &e->volumes);
+	pthread_mutex_unlock(&e->lock);
+	if (v->view->frozen || layer_dirty(v->view->active))
+		volume_dirty_notify(v);
+	*out = v;
+	return 0;
+err:
+	volume_free(v);
+	return r;
+}
+
+void volume_close(struct volume *v)
+{
+	struct engine *e = v->e;
+
+	__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
+	housekeeper_forget(v);
+	pthread_mutex_lock(&v->lock);
+	while (v->upload_queued || v->reserve_queued)
+		pthread_cond_wait(&v->cond, &v->lock);
+	pthread_mutex_unlock(&v->lock);
+	pthread_mutex_lock(&e->lock);
+	list_del(&v->node);
+	pthread_mutex_unlock(&e->lock);
+	/* Not owed to anybody, but a clean stop followed by a reboot then loses nothing. */
+	if (!v->removed) {
+		int r = v->view->frozen ? layer_sync(v->view->frozen) : 0;
+
+		if (!r)
+			r = layer_sync(v->view->active);
+		if (r)
+			log_warn("volume %s: final sync of the local layers failed: %s", v->root.name,
+				 strerror(-r));
+	}
+	for (int i = 0; i < 2; i++) {
+		struct layer *l = i ? v->view->active : v->view->frozen;
+
+		if (l)
+			__atomic_sub_fetch(&e->dirty_bytes, l->data_bytes, __ATOMIC_RELAXED);
+	}
+	volume_free(v);
+}
+
+/* ---- drain, release, destroy ---- */
+
+static int mut_lock(struct volume *v, uint64_t deadline_ns)
+{
+	struct timespec ts = {.tv_sec = (time_t)(deadline_ns / NSEC_PER_SEC),
+			      .tv_nsec = (long)(deadline_ns % NSEC_PER_SEC)};
+
+	if (!deadline_ns)
+		return -pthread_mutex_lock(&v->mut);
+	return -pthread_mutex_clocklock(&v->mut, CLOCK_MONOTONIC, &ts);
+}
+
+static int mode_error(struct volume *v, struct fmt_err *err)
+{
+	pthread_mutex_lock(&v->lock);
+	snprintf(err->msg, sizeof(err->msg), "volume %s: %.150s", v->root.name, v->why);
+	pthread_mutex_unlock(&v->lock);
+	return volume_mode(v) == VOLUME_FENCED ? -ESTALE : -EIO;
+}
+
+int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id, struct fmt_err *err)
+{
+	uint64_t deadline = timeout_ns ? now_ns() + timeout_ns : 0, target;
+	struct view *vw = volume_view_get(v);
+	int r;
+
+	/* Everything acknowledged so far is in this layer or an older one. */
+	target = vw->active->seq - (layer_dirty(vw->active) ? 0 : 1);
+	view_put(vw);
+	r = mut_lock(v, deadline);
+	if (r) {
+		snprintf(err->msg, sizeof(err->msg),
+			 "volume %s: a running upload did not end in time", v->root.name);
+		return -ETIMEDOUT;
+	}
+	while (v->root.sequence < target) {
+		if (volume_mode(v) == VOLUME_POISONED || volume_mode(v) == VOLUME_FENCED) {
+			r = mode_error(v, err);
+			break;
+		}
+		if (volume_closing(v)) {
+			r = -ECANCELED;
+			snprintf(err->msg, sizeof(err->msg), "volume %s is closing", v->root.name);
+			break;
+		}
+		r = volume_upload_locked(v, op_id, err);
+		if (r == 1) {
+			r = 0; /* only zeros over zeros: nothing to publish */
+			break;
+		}
+		if (!r)
+			continue;
+		if (deadline && now_ns() + DRAIN_RETRY_NS >= deadline) {
+			struct fmt_err last = *err;
+
+			snprintf(err->msg, sizeof(err->msg),
+				 "volume %s: not drained in time (%s): %.120s", v->root.name,
+				 strerror(-r), last.msg);
+			r = -ETIMEDOUT;
+			break;
+		}
+		pthread_mutex_lock(&v->lock);
+		(void)cond_wait_until(&v->cond, &v->lock, now_ns() + DRAIN_RETRY_NS);
+		pthread_mutex_unlock(&v->lock);
+	}
+	pthread_mutex_unlock(&v->mut);
+	volume_kick_parked(v);
+	return r;
+}
+
+int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
+{
+	struct root root;
+	int r = volume_drain(v, 0, op_id, err);
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&v->mut);
+	root = v->root;
+	root.owner[0] = '\0';
+	random_bytes(root.nonce, sizeof(root.nonce));
+	r = root_update(v->e, &root, v->etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
+			&v->closing, err);
+	if (!r) {
+		pthread_mutex_lock(&v->lock);
+		v->root = root;
+		v->removed = true;
+		pthread_mutex_unlock(&v->lock);
+		r = local_remove(v);
+		if (r) {
+			log_warn("volume %s: released, but its local files remain in %s/volumes/%s: %s",
+				 v->root.name, v->e->cache_dir, v->dir_name, strerror(-r));
+			r = 0;
+		}
+	}
+	pthread_mutex_unlock(&v->mut);
+	return r;
+}
+
+int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err)
+{
+	int r;
+
+	pthread_mutex_lock(&v->mut);
+	r = root_delete(v->e, v->root.name, NULL, op_id, err);
+	if (!r) {
+		v->removed = true;
+		__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
+		r = local_remove(v);
+		if (r) {
+			log_warn("volume %s: deleted, but its local files remain in %s/volumes/%s: %s",
+				 v->root.name, v->e->cache_dir, v->dir_name, strerror(-r));
+			r = 0;
+		}
+	}
+	pthread_mutex_unlock(&v->mut);
+	return r;
+}
+
+/* ---- lanes ---- */
+
+int volume_lane_add(struct volume *v, struct worker *w, struct lane **out)
+{
+	struct lane *lane = calloc(1, sizeof(*lane));
+	struct lane_view *lv = calloc(1, sizeof(*lv));
+	int r = -ENOMEM;
+
+	if (!lane || !lv)
+		goto err;
+	lane->v = v;
+	lane->w = w;
+	lane->cur = lv;
+	list_init(&lane->held);
+	list_init(&lane->parked);
+	pthread_mutex_lock(&v->lock);
+	while (v->changing)
+		pthread_cond_wait(&v->cond, &v->lock);
+	if (v->nr_lanes == VOLUME_LANES_MAX) {
+		pthread_mutex_unlock(&v->lock);
+		r = -ENOSPC;
+		goto err;
+	}
+	lv->view = view_get(v->view);
+	lane->index = v->nr_lanes;
+	v->lane[v->nr_lanes++] = lane;
+	pthread_mutex_unlock(&v->lock);
+	*out = lane;
+	return 0;
+err:
+	free(lane);
+	free(lv);
+	return r;
+}
+
+static int lane_quiesce(struct worker *w __unused, void *arg __unused)
+{
+	return 0;
+}
+
+void volume_lanes_remove(struct volume *v)
+{
+	struct lane *lanes[VOLUME_LANES_MAX];
+	unsigned int nr;
+
+	pthread_mutex_lock(&v->lock);
+	while (v->changing)
+		pthread_cond_wait(&v->cond, &v->lock);
+	nr = v->nr_lanes;
+	memcpy(lanes, v->lane, nr * sizeof(lanes[0]));
+	v->nr_lanes = 0;
+	pthread_mutex_unlock(&v->lock);
+	for (unsigned int i = 0; i < nr; i++) {
+		/* Kicks posted before are run before this. */
+		worker_call(lanes[i]->w, lane_quiesce, NULL);
+		pthread_mutex_lock(&v->lock);
+		v->gone_reads += lanes[i]->reads;
+		v->gone_writes += lanes[i]->writes;
+		pthread_mutex_unlock(&v->lock);
+		view_put(lanes[i]->cur->view);
+		free(lanes[i]->cur);
+		free(lanes[i]);
+	}
+}
+
+int volume_prefetch_edges(struct volume *v, uint64_t op_id)
+{
+	struct view *vw = volume_view_get(v);
+	uint64_t last = (v->root.size_bytes - 1) / v->root.block_bytes;
+	/* What the scan reads: sector 0 onwards, and the backup GPT header at the end. */
+	uint64_t blocks[] = {0, last};
+	int r = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(blocks) && !r; i++) {
+		struct cache_buf *buf = NULL;
+
+		r = fetch_block_sync(v->e->fetcher, vw->manifest, blocks[i], op_id, &buf);
+		cache_buf_put(buf);
+	}
+	view_put(vw);
+	return r;
+}
+
+/* ---- queries ---- */
+
+const char *volume_name(const struct volume *v)
+{
+	return v->root.name;
+}
+
+const uint8_t *volume_uuid(const struct volume *v)
+{
+	return v->root.uuid;
+}
+
+uint64_t volume_size_bytes(const struct volume *v)
+{
+	return v->root.size_bytes;
+}
+
+bool volume_partitions(const struct volume *v)
+{
+	return v->root.partitions;
+}
+
+bool volume_read_only(const struct volume *v)
+{
+	return v->root.read_only;
+}
+
+uint32_t volume_block_bytes(const struct volume *v)
+{
+	return v->root.block_bytes;
+}
+
+void volume_set_dev_id(struct volume *v, int dev_id)
+{
+	__atomic_store_n(&v->dev_id, dev_id, __ATOMIC_RELAXED);
+}
+
+void volume_info_read(struct volume *v, struct volume_info *out)
+{
+	uint64_t first = 0;
+	struct view *vw;
+
+	memset(out, 0, sizeof(*out));
+	pthread_mutex_lock(&v->lock);
+	vw = view_get(v->view);
+	out->root = v->root;
+	out->mode = (enum volume_mode)v->mode;
+	memcpy(out->why, v->why, sizeof(out->why));
+	out->reads = v->gone_reads;
+	out->writes = v->gone_writes;
+	for (unsigned int i = 0; i < v->nr_lanes; i++) {
+		const struct lane *lane = v->lane[i];
+
+#define SUM(field) out->field += __atomic_load_n(&lane->field, __ATOMIC_RELAXED)
+		SUM(reads);
+		SUM(writes);
+		SUM(flushes);
+		SUM(read_bytes);
+		SUM(write_bytes);
+		SUM(errors);
+#undef SUM
+	}
+	out->uploads = v->uploads;
+	out->upload_failures = v->upload_failures;
+	out->uploading = v->uploading;
+	pthread_mutex_unlock(&v->lock);
+	out->parked = __atomic_load_n(&v->parked, __ATOMIC_RELAXED);
+	out->layer_seq = vw->active->seq;
+	out->dirty_bytes = __atomic_load_n(&vw->active->data_bytes, __ATOMIC_RELAXED);
+	if (vw->frozen) {
+		out->dirty_bytes += vw->frozen->data_bytes;
+		first = vw->frozen->first_dirty_ns;
+	} else if (layer_dirty(vw->active)) {
+		first = vw->active->first_dirty_ns;
+	}
+	if (first)
+		out->oldest_dirty_ns = now_ns() - first;
+	view_put(vw);
+}

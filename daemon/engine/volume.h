@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Volumes: roots in the store (create, open, claim, release, delete) and open volumes on this host.
+ * All calls here block (store round trips, fsync) and may be made by any thread but a worker's or a
+ * store's; calls for one volume name must be serialised by the caller, except where noted.
+ * Errors are negative errno plus a sentence in e: -ENOENT no such volume, -EEXIST exists and differs,
+ * -EBUSY owned by another host (named in e), -ESTALE fenced, -EBADMSG corrupt, -ETIMEDOUT / -EIO store.
+ */
+#ifndef GFS_ENGINE_VOLUME_H
+#define GFS_ENGINE_VOLUME_H
+
+#include "engine/engine.h"
+
+struct volume;
+
+struct volume_def {
+	const char *name;
+	uint64_t size_bytes;
+	uint32_t block_bytes; /* 0 = default */
+	bool partitions;
+	bool read_only;
+};
+
+/* ---- roots ---- */
+
+/* Prepare a root owned by this host (generation 1, sequence 0), with a fresh uuid and nonce. */
+int root_prepare(struct engine *e, const struct volume_def *def, struct root *r) __must_check;
+/*
+ * PUT it if absent; same bytes are retried under the same precondition until the answer is definite or
+ * deadline_ns passes (storage rule 11). 0; -EEXIST: another volume has the name; -ETIMEDOUT: still
+ * ambiguous (the caller keeps the pending record); -errno: definitely not written. etag_out [STORE_ETAG_MAX].
+ */
+int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, uint64_t op_id,
+		char *etag_out, struct fmt_err *err) __must_check;
+/* GET and parse. etag_out may be NULL. */
+int root_load(struct engine *e, const char *name, uint64_t op_id, struct root *r, char *etag_out,
+	      struct fmt_err *err) __must_check;
+/*
+ * Conditional PUT of a changed root (the caller set a new nonce): retried until definite. -ESTALE: somebody
+ * else wrote it (fenced). etag: in the precondition, out the new one. `cancel` (may be NULL) is polled.
+ */
+int root_update(struct engine *e, const struct root *r, char *etag, uint64_t deadline_ns,
+		uint64_t op_id, const bool *cancel, struct fmt_err *err) __must_check;
+/* Remove the root if it still carries `nonce` (or whatever it is, if nonce is NULL). 0 also if absent. */
+int root_delete(struct engine *e, const char *name, const uint8_t nonce[16], uint64_t op_id,
+		struct fmt_err *err) __must_check;
+/*
+ * The manifest that a root names, verified; *out = NULL when it names none (all zeros). -ENOENT,
+ * -EBADMSG, store errors after store_timeout_ns.
+ */
+int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id, struct manifest **out,
+		  struct fmt_err *err) __must_check;
+/* Names in the store after `start_after` (NULL = all), malloc'ed array of strings; caller frees each. */
+int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err) __must_check;
+
+/* ---- open volumes ---- */
+
+enum volume_claim {
+	CLAIM_OWN,	/* ours or detached; -EBUSY when another host owns it */
+	CLAIM_TAKEOVER, /* seize it: raises the generation */
+};
+
+/*
+ * Open a volume on this host: load the root (or use `created`, just written by root_create with its etag),
+ * claim it, bind or recover the local state under cache_dir/volumes/UUID (mismatch: quarantined, and the
+ * store's image is served only if `local_expected` is false, else -EUCLEAN). It has no lanes yet.
+ */
+int volume_open(struct engine *e, const char *name, enum volume_claim claim, bool local_expected,
+		const struct root *created, const char *etag, uint64_t op_id, struct volume **out,
+		struct fmt_err *err) __must_check;
+/*
+ * Close without uploading; local state stays for the next open. Lanes must be removed. Cancels a running
+ * upload.
+ */
+void volume_close(struct volume *v);
+/* Upload everything acknowledged before the call. May run while lanes serve I/O. timeout_ns 0 = none. */
+int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id, struct fmt_err *err)
+	__must_check;
+/* Drain, give up ownership in the root, remove the local state. Lanes must be removed. Then close it. */
+int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
+/* Delete the root, then the local state. Lanes must be removed. Then close it. */
+int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
+
+/* Add a lane on worker w (any thread but a worker's). -ENOMEM. */
+int volume_lane_add(struct volume *v, struct worker *w, struct lane **out) __must_check;
+/* Remove all lanes; no request may be in flight. */
+void volume_lanes_remove(struct volume *v);
+/* For the kernel's partition scan (up to 6.17 inside START_DEV): make the first and last blocks resident. */
+int volume_prefetch_edges(struct volume *v, uint64_t op_id) __must_check;
+
+/* Immutable after open; any thread. */
+const char *volume_name(const struct volume *v);
+const uint8_t *volume_uuid(const struct volume *v);
+uint64_t volume_size_bytes(const struct volume *v);
+bool volume_partitions(const struct volume *v);
+bool volume_read_only(const struct volume *v);
+uint32_t volume_block_bytes(const struct volume *v);
+/* Set once, by the device layer, for events; -1 before. */
+void volume_set_dev_id(struct volume *v, int dev_id);
+
+enum volume_mode { VOLUME_RW, VOLUME_READ_ONLY, VOLUME_FENCED, VOLUME_POISONED };
+struct volume_info {
+	struct root root;
+	enum volume_mode mode;
+	char why[200]; /* of a mode other than RW */
+	uint64_t dirty_bytes, oldest_dirty_ns; /* age of the oldest un-uploaded write, 0 = none */
+	uint64_t reads, writes, flushes, read_bytes, write_bytes, errors;
+	uint64_t uploads, upload_failures, layer_seq, parked;
+	bool uploading;
+};
+void volume_info_read(struct volume *v, struct volume_info *out);
+
+#endif

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+.PHONY: help
+help:
+	@printf '%s\n' \
+	'make                 build glidefsd, glidefs and the tests into build/ (O=DIR elsewhere)' \
+	'make deps            install what is missing (Debian, Ubuntu; root)' \
+	'make demo            the main job on a real kernel: this host, or a virtual machine' \
+	'make check           unit tests, sanitizers, lab scenarios on 6.12 and 7.3 (reduced counts)' \
+	'make unit            unit and integration tests of this build (T=pattern)' \
+	'make lab             scenarios on a kernel: KERNEL=6.17 T=name[,name] [FULL=1] [CPUS=n] [HOST=1]' \
+	'make bench           figures against the bare server, side by side' \
+	'make soak            full counts, all kernels' \
+	'make lint            clang-format, cppcheck, shellcheck, codespell' \
+	'make install         DESTDIR= PREFIX=/usr' \
+	'make clean           remove the build directory' \
+	'' \
+	'V=1 shows commands. SAN=address,undefined or SAN=thread builds with sanitizers. CC=clang works.'
