@@ -5,15 +5,16 @@
  *   2. a USDT probe glidefs:timing (semaphore-guarded, no cost when nobody listens),
  *   3. a histogram per event, for /metrics.
  * timing_emit() may be called by any thread, including a worker for io.slow: it never blocks on I/O
- * (the line goes to a bounded ring that a writer thread drains; an overflow is counted, never waited
- * for). Times are CLOCK_MONOTONIC ns.
+ * (the line goes to a bounded ring that a writer thread drains; an overflow is counted, never
+ * waited for). Times are CLOCK_MONOTONIC ns.
  */
 #ifndef GFS_LIB_TIMING_H
 #define GFS_LIB_TIMING_H
 
 #include "lib/util.h"
 
-/* Names appear in logs and metrics as in the table in timing.c ("ublk.start_dev", "object.get", …). */
+/* Names appear in logs and metrics as in the table in timing.c ("ublk.start_dev", "object.get", …).
+ */
 enum timing_event {
 	TIMING_CREATE_EXPORT,
 	TIMING_MANIFEST_FETCH,
@@ -28,7 +29,7 @@ enum timing_event {
 	TIMING_UBLK_OPEN_CDEV,
 	TIMING_UBLK_ARM_QUEUES,
 	TIMING_UBLK_SET_PARAMS,
-	TIMING_UBLK_START_DEV,	       /* whole: prepare + wait + command */
+	TIMING_UBLK_START_DEV,         /* whole: prepare + wait + command */
 	TIMING_UBLK_START_DEV_PREPARE, /* resident first and last blocks where the kernel scans */
 	TIMING_UBLK_START_DEV_WAIT,    /* until the control thread submitted it */
 	TIMING_UBLK_START_DEV_COMMAND, /* submission to completion */
@@ -50,18 +51,23 @@ enum timing_event {
 };
 
 /* How far a guest request came before it was reported. */
-enum timing_io_stage { TIMING_STAGE_LOCAL, TIMING_STAGE_FLUSH, TIMING_STAGE_SPACE, TIMING_STAGE_STORE };
+enum timing_io_stage {
+	TIMING_STAGE_LOCAL,
+	TIMING_STAGE_FLUSH,
+	TIMING_STAGE_SPACE,
+	TIMING_STAGE_STORE
+};
 
 struct timing_rec {
 	enum timing_event event;
-	uint64_t op_id;	     /* same for all steps of one request; 0 = none */
-	uint64_t start_ns;   /* of the step; the record's own stamp is its end */
-	uint64_t end_ns;     /* 0 = now */
-	const char *export_; /* volume name or NULL; copied */
-	int dev_id;	     /* ublk id or -1 */
-	int result;	     /* 0 or negative errno */
-	const char *key;     /* object.*: key, copied; NULL otherwise */
-	uint64_t bytes;	     /* object.*, upload: payload bytes */
+	uint64_t op_id;       /* same for all steps of one request; 0 = none */
+	uint64_t start_ns;    /* of the step; the record's own stamp is its end */
+	uint64_t end_ns;      /* 0 = now */
+	const char *export_;  /* volume name or NULL; copied */
+	int dev_id;           /* ublk id or -1 */
+	int result;           /* 0 or negative errno */
+	const char *key;      /* object.*: key, copied; NULL otherwise */
+	uint64_t bytes;       /* object.*, upload: payload bytes */
 	unsigned int attempt; /* object.*: from 1; 0 = not applicable */
 	/* io.slow only (is_io): */
 	bool is_io;

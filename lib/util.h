@@ -15,26 +15,26 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-#define DIV_ROUND_UP(n, d) (((n) + (d) - 1) / (d))
-#define ROUND_UP(n, d) (DIV_ROUND_UP(n, d) * (d))
-#define ROUND_DOWN(n, d) ((n) / (d) * (d))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#define __must_check __attribute__((warn_unused_result))
-#define __printf(f, a) __attribute__((format(printf, f, a)))
-#define __unused __attribute__((unused))
+#define ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
+#define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
+#define DIV_ROUND_UP(n, d)              (((n) + (d)-1) / (d))
+#define ROUND_UP(n, d)                  (DIV_ROUND_UP(n, d) * (d))
+#define ROUND_DOWN(n, d)                ((n) / (d) * (d))
+#define MIN(a, b)                       ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                       ((a) > (b) ? (a) : (b))
+#define likely(x)                       __builtin_expect(!!(x), 1)
+#define unlikely(x)                     __builtin_expect(!!(x), 0)
+#define __must_check                    __attribute__((warn_unused_result))
+#define __printf(f, a)                  __attribute__((format(printf, f, a)))
+#define __unused                        __attribute__((unused))
 
-#define NSEC_PER_SEC 1000000000ull
+#define NSEC_PER_SEC  1000000000ull
 #define NSEC_PER_MSEC 1000000ull
 #define NSEC_PER_USEC 1000ull
-#define KiB 1024ull
-#define MiB (1024ull * KiB)
-#define GiB (1024ull * MiB)
-#define TiB (1024ull * GiB)
+#define KiB           1024ull
+#define MiB           (1024ull * KiB)
+#define GiB           (1024ull * MiB)
+#define TiB           (1024ull * GiB)
 
 /* CLOCK_MONOTONIC in ns: the clock of every deadline, span and BPF event. */
 static inline uint64_t now_ns(void)
@@ -72,10 +72,10 @@ static inline void cleanup_unlock_fn(pthread_mutex_t **m)
 }
 
 /* Scope-bound cleanup, for leaf code. */
-#define __cleanup_free __attribute__((cleanup(cleanup_free_fn)))
+#define __cleanup_free  __attribute__((cleanup(cleanup_free_fn)))
 #define __cleanup_close __attribute__((cleanup(cleanup_close_fn)))
-#define SCOPED_LOCK(m)                                                                             \
-	pthread_mutex_t *scoped_lock_ __attribute__((cleanup(cleanup_unlock_fn))) =                \
+#define SCOPED_LOCK(m)                                                              \
+	pthread_mutex_t *scoped_lock_ __attribute__((cleanup(cleanup_unlock_fn))) = \
 		(pthread_mutex_lock(m), (m))
 
 /* A condition variable on CLOCK_MONOTONIC. */

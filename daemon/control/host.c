@@ -156,6 +156,13 @@ void vol_end(struct host_vol *vol)
 	pthread_cond_broadcast(&h->cond);
 }
 
+void vol_set_uuid(struct host_vol *vol, const uint8_t uuid[16])
+{
+	SCOPED_LOCK(&vol->h->lock);
+
+	memcpy(vol->uuid, uuid, sizeof(vol->uuid));
+}
+
 void vol_set(struct host_vol *vol, enum host_state state, struct volume *v, struct ublk_dev *dev)
 {
 	SCOPED_LOCK(&vol->h->lock);

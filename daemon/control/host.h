@@ -66,10 +66,10 @@ int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
 		struct op_err *err) __must_check;
 /*
  * Upload everything, remove the device, release ownership. force: also when the device is in use, and when
- * the upload fails: then the data and the ownership stay on this host for a later attach.
+ * the upload fails or is not done after timeout_ns (0 = no limit): then the data and the ownership stay on this host for a later attach.
  */
-int host_detach(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
-	__must_check;
+int host_detach(struct host *h, const char *name, bool force, uint64_t timeout_ns, uint64_t op_id,
+		struct op_err *err) __must_check;
 /* Remove the volume and its data. force: also when its device is in use. */
 int host_remove(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
 	__must_check;

@@ -99,7 +99,7 @@ static int record_take(struct host *h, const struct volume_def *d, struct pendin
 static int root_put(struct host *h, const struct volume_def *d, struct pending **p, char *etag,
 		    uint64_t op_id, struct op_err *err)
 {
-	uint64_t start = now_ns(), deadline = start + h->cfg.create_timeout_ns;
+	uint64_t deadline = now_ns() + h->cfg.create_timeout_ns;
 
 	for (int round = 0;; round++) {
 		struct fmt_err fe = {{0}};
@@ -116,12 +116,6 @@ static int root_put(struct host *h, const struct volume_def *d, struct pending *
 				       "does not exist; a retry of the same create is safe",
 				       d->name, fe.msg[0] ? fe.msg : "timeout");
 		}
-		timing_emit(&(struct timing_rec){.event = TIMING_SAVE_EXPORT,
-						 .op_id = op_id,
-						 .start_ns = start,
-						 .export_ = d->name,
-						 .dev_id = -1,
-						 .result = r});
 		if (!r)
 			return 0;
 		pending_drop(h, *p);
@@ -173,11 +167,9 @@ static int create_new(struct host_vol *vol, struct pending *p, const char *etag,
 		undo(vol, p, NULL, NULL, op_id);
 		return r;
 	}
+	vol_set_uuid(vol, p->root.uuid);
 	r = vol_device_add(vol, v, op_id, &dev, err);
 	if (!r) {
-		pthread_mutex_lock(&h->lock);
-		memcpy(vol->uuid, p->root.uuid, sizeof(vol->uuid));
-		pthread_mutex_unlock(&h->lock);
 		r = list_set(vol, true);
 		if (r)
 			r = op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,

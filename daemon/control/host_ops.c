@@ -9,7 +9,7 @@
 #include "lib/timing.h"
 
 /* A drain waits in slices of this, so that a stopping daemon is not held up by it. */
-#define DRAIN_SLICE_NS (1 * NSEC_PER_SEC)
+#define DRAIN_SLICE_NS (5 * NSEC_PER_SEC)
 
 static void emit(enum timing_event ev, const char *name, int dev_id, uint64_t op_id, uint64_t start,
 		 int result)
@@ -37,6 +37,21 @@ int vol_device_add(struct host_vol *vol, struct volume *v, uint64_t op_id, struc
 	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
 }
 
+int vol_device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id, struct ublk_dev **dev,
+		       struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	int r;
+
+	*dev = NULL;
+	if (!vol->h->u)
+		return 0;
+	r = ublk_dev_recover(vol->h->u, v, op_id, dev, &fe);
+	if (r == -ENOENT)
+		return vol_device_add(vol, v, op_id, dev, err);
+	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
+}
+
 /* ---- attach ---- */
 
 int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, struct op_err *err)
@@ -56,18 +71,22 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 		    !root_load(h->e, vol->name, op_id, &root, NULL, &fe) && pending_matches(h, &root))
 			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
 				       vol->name);
-		r = volume_open(h->e, vol->name, claim, false, NULL, NULL, op_id, &v, &fe);
+		/* What is on the list has local data; only a takeover may do without. */
+		r = volume_open(h->e, vol->name, claim, vol->listed && claim == CLAIM_OWN, NULL, NULL,
+				op_id, &v, &fe);
 		if (r == -ENOENT)
 			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
 				       vol->name);
 		if (r)
 			return op_fail_engine(err, r, "opening it", vol->name, &fe);
 	}
-	r = vol_device_add(vol, v, op_id, &dev, err);
+	vol_set_uuid(vol, volume_uuid(v));
+	/* A listed volume may have left its device, QUIESCED; a seized one must not come back under it. */
+	if (vol->listed && claim == CLAIM_OWN)
+		r = vol_device_recover(vol, v, op_id, &dev, err);
+	else
+		r = vol_device_add(vol, v, op_id, &dev, err);
 	if (!r) {
-		pthread_mutex_lock(&h->lock);
-		memcpy(vol->uuid, volume_uuid(v), sizeof(vol->uuid));
-		pthread_mutex_unlock(&h->lock);
 		r = list_set(vol, true);
 		if (!r) {
 			vol_set(vol, HOST_ATTACHED, v, dev);
@@ -84,11 +103,14 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 		}
 	}
 	if (opened) {
+		struct volume_info info;
+
 		/*
-		 * Give ownership back, so that another host may try. If that fails too the volume stays ours
-		 * in the store, without local data; a later attach here goes on with it.
+		 * Give ownership back, so that another host may try, unless there is local data to go on with.
+		 * If that fails too the volume stays ours in the store, and a later attach here finds it.
 		 */
-		if (volume_release(v, op_id, &fe))
+		volume_info_read(v, &info);
+		if (!vol->listed && !info.dirty_bytes && volume_release(v, op_id, &fe))
 			log_warn("volume %s: not released after its attach failed: %s", vol->name, fe.msg);
 		volume_close(v);
 	}
@@ -142,9 +164,19 @@ int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id, 
 			vol_set(vol, HOST_DETACHED, NULL, NULL);
 			volume_close(v);
 		}
+	} else if (vol->state == HOST_FAILED) {
+		/* Its old device holds a state of before; it goes, guests of it get errors. */
+		vol_set(vol, HOST_DETACHED, NULL, NULL);
+		host_reap_devices(h);
 	}
 	if (!r && vol->state != HOST_ATTACHED)
 		r = vol_attach(vol, CLAIM_TAKEOVER, op_id, err);
+	if (r && vol->listed && vol->state == HOST_DETACHED) {
+		pthread_mutex_lock(&h->lock);
+		vol->state = HOST_FAILED;
+		snprintf(vol->why, sizeof(vol->why), "%.*s", (int)sizeof(vol->why) - 1, err->msg);
+		pthread_mutex_unlock(&h->lock);
+	}
 	dev_id = vol->dev_id;
 	vol_end(vol);
 	emit(TIMING_ATTACH_EXPORT, name, dev_id, op_id, start, r);
@@ -155,32 +187,35 @@ int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id, 
 
 /* ---- drain ---- */
 
+/* Wait for the rest of a slice that ended early, so that a failing store is not hammered. True: stopping. */
+static bool slice_rest(struct host *h, uint64_t end)
+{
+	SCOPED_LOCK(&h->lock);
+
+	while (!h->stopping && now_ns() < end)
+		(void)!cond_wait_until(&h->cond, &h->lock, end);
+	return h->stopping;
+}
+
 static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, struct op_err *err)
 {
-	uint64_t start = now_ns(), end = timeout_ns ? start + timeout_ns : 0;
-	struct fmt_err fe;
+	uint64_t start = now_ns(), end = timeout_ns ? start + timeout_ns : UINT64_MAX;
+	struct fmt_err fe = {{0}};
 	int r;
 
 	for (;;) {
-		uint64_t now = now_ns(), slice = DRAIN_SLICE_NS;
-		bool stopping;
+		uint64_t now = now_ns(), slice = now + (end > now ? MIN(DRAIN_SLICE_NS, end - now) : 1);
 
-		if (end)
-			slice = MIN(slice, end > now ? end - now : 1);
-		fe.msg[0] = '\0';
-		r = volume_drain(vol->v, slice, op_id, &fe);
-		pthread_mutex_lock(&vol->h->lock);
-		stopping = vol->h->stopping;
-		pthread_mutex_unlock(&vol->h->lock);
+		r = volume_drain(vol->v, slice - now, op_id, &fe);
 		if (r != -ETIMEDOUT)
 			break;
-		if (stopping) {
+		if (slice_rest(vol->h, slice)) {
 			r = op_fail(err, OP_FAULT_BUSY, ESHUTDOWN,
 				    "volume %s: the daemon is stopping; not everything is uploaded",
 				    vol->name);
 			break;
 		}
-		if (end && now_ns() >= end) {
+		if (now_ns() >= end) {
 			r = op_fail(err, OP_FAULT_STORE, ETIMEDOUT,
 				    "volume %s: not everything was uploaded within %llu s%s%s", vol->name,
 				    (unsigned long long)(timeout_ns / NSEC_PER_SEC), fe.msg[0] ? ": " : "",
@@ -290,7 +325,8 @@ static int forget_failed(struct host_vol *vol, bool force, struct op_err *err)
 	return 0;
 }
 
-static int detach_owned(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err)
+static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, uint64_t op_id,
+			struct op_err *err)
 {
 	struct fmt_err fe = {{0}};
 	struct op_err upload_err;
@@ -311,13 +347,21 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 			return r;
 	}
 	/* Most of the upload happens while the guest is still served. */
-	r = drain(vol, force ? vol->h->cfg.create_timeout_ns : 0, op_id, force ? &upload_err : err);
-	if (r && !force)
+	r = drain(vol, timeout_ns, op_id, &upload_err);
+	if (!r || force) {
+		keep = r != 0;
+		r = vol_stop(vol, force, op_id, err);
+		if (r)
+			return r;
+		/* What came meanwhile; nothing more comes. */
+		if (!keep)
+			r = drain(vol, timeout_ns, op_id, &upload_err);
+		keep |= r != 0;
+	}
+	if (r && !force) {
+		*err = upload_err;
 		return r;
-	keep = r != 0;
-	r = vol_stop(vol, force, op_id, err);
-	if (r)
-		return r;
+	}
 	/*
 	 * Off the list before ownership is given up: a crash in between leaves a volume that is ours and not
 	 * attached, which a repeated detach finishes; the other order would leave a listed stranger.
@@ -346,7 +390,8 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 	return 0;
 }
 
-int host_detach(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
+int host_detach(struct host *h, const char *name, bool force, uint64_t timeout_ns, uint64_t op_id,
+		struct op_err *err)
 {
 	uint64_t start = now_ns();
 	struct host_vol *vol = vol_begin(h, name, "detach", err);
@@ -355,7 +400,7 @@ int host_detach(struct host *h, const char *name, bool force, uint64_t op_id, st
 	if (!vol)
 		return -EBUSY;
 	dev_id = vol->dev_id;
-	r = detach_owned(vol, force, op_id, err);
+	r = detach_owned(vol, force, timeout_ns, op_id, err);
 	vol_end(vol);
 	emit(TIMING_DETACH_EXPORT, name, dev_id, op_id, start, r);
 	if (!r)
@@ -366,6 +411,7 @@ int host_detach(struct host *h, const char *name, bool force, uint64_t op_id, st
 static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err)
 {
 	struct fmt_err fe = {{0}};
+	struct volume_info info;
 	struct volume *v;
 	int r;
 
@@ -378,6 +424,10 @@ static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 		if (r)
 			return r;
 	}
+	volume_info_read(vol->v, &info);
+	if (info.mode == VOLUME_FENCED)
+		return op_fail(err, OP_FAULT_CONFLICT, ESTALE, "volume %s is not this host's any more: %s",
+			       vol->name, info.why);
 	r = vol_stop(vol, force, op_id, err);
 	if (r)
 		return r;

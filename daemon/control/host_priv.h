@@ -34,6 +34,7 @@ struct host_vol {
 	unsigned int waiters;
 
 	/* Recovery. */
+	bool tried;   /* the first attempt is over */
 	bool passing; /* FAILED for a reason that may pass: tried again */
 	uint64_t retry_ns, backoff_ns;
 	struct pool_job job;
@@ -81,6 +82,8 @@ struct host_vol *vol_begin(struct host *h, const char *name, const char *op, str
 void vol_end(struct host_vol *vol);
 /* Owner: publish the outcome of an operation. */
 void vol_set(struct host_vol *vol, enum host_state state, struct volume *v, struct ublk_dev *dev);
+/* Owner: whose device is about to come, so that it is not taken for a leaked one. */
+void vol_set_uuid(struct host_vol *vol, const uint8_t uuid[16]);
 struct host_vol *vol_find_locked(struct host *h, const char *name);
 struct host_vol *vol_add_locked(struct host *h, const char *name);
 void vol_fill_info(const struct host_vol *vol, struct host_volume_info *out);
@@ -120,6 +123,9 @@ void pending_free_all(struct host *h);
 int vol_device_add(struct host_vol *vol, struct volume *v, uint64_t op_id, struct ublk_dev **dev,
 		   struct op_err *err) __must_check;
 
+/* The device it had before, if there is one, else a new one. */
+int vol_device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id,
+		       struct ublk_dev **dev, struct op_err *err) __must_check;
 /*
  * Attach: open it (unless it is STOPPED), device, durable list. On failure it is as before, and released
  * again if it was opened here.

@@ -17,22 +17,6 @@ static bool fault_passes(enum op_fault f)
 	return f == OP_FAULT_STORE || f == OP_FAULT_DEVICE || f == OP_FAULT_SPACE;
 }
 
-/* The device of before if it is there, else a new one. */
-static int device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id,
-			  struct ublk_dev **dev, struct op_err *err)
-{
-	struct fmt_err fe = {{0}};
-	int r;
-
-	*dev = NULL;
-	if (!vol->h->u)
-		return 0;
-	r = ublk_dev_recover(vol->h->u, v, op_id, dev, &fe);
-	if (r == -ENOENT)
-		return vol_device_add(vol, v, op_id, dev, err);
-	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
-}
-
 static int recover_one(struct host_vol *vol, struct op_err *err)
 {
 	uint64_t op_id = timing_op_id(), start = now_ns();
@@ -56,7 +40,7 @@ static int recover_one(struct host_vol *vol, struct op_err *err)
 			    vol->name);
 		volume_close(v);
 	} else {
-		r = device_recover(vol, v, op_id, &dev, err);
+		r = vol_device_recover(vol, v, op_id, &dev, err);
 		if (r)
 			volume_close(v);
 		else
@@ -94,8 +78,8 @@ static bool uuid_known(const uint8_t uuid[16], void *arg)
 
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
 		list_for_each_entry(vol, &h->bucket[i], node)
-			/* A name that an operation owns may be about to get its device. */
-			if ((vol->state != HOST_DETACHED || vol->busy) &&
+			/* One that an operation owns may be about to get its device; one it gave up not. */
+			if ((vol->state != HOST_DETACHED || (vol->busy && !vol->listed)) &&
 			    !memcmp(vol->uuid, uuid, sizeof(vol->uuid)))
 				return true;
 	return false;
@@ -126,17 +110,19 @@ static void recover_run(struct pool_job *job)
 {
 	struct host_vol *vol = container_of(job, struct host_vol, job);
 	struct host *h = vol->h;
-	bool stopping, last = false;
+	bool stopping, first, last = false;
 	struct op_err err;
 
 	pthread_mutex_lock(&h->lock);
 	stopping = h->stopping;
+	first = !vol->tried;
+	vol->tried = true;
 	pthread_mutex_unlock(&h->lock);
 	if (!stopping && recover_one(vol, &err))
 		recover_failed(vol, &err);
 	vol_end(vol);
 	pthread_mutex_lock(&h->lock);
-	if (!h->recovered && !--h->recover_left) {
+	if (first && !--h->recover_left) {
 		h->recovered = true;
 		last = !h->stopping;
 	}

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Construction of the engine and its totals; see engine.h. */
+#include "engine/store_call.h"
 #include "engine/volume_priv.h"
 
 #include "lib/fsutil.h"
@@ -115,6 +116,7 @@ void engine_destroy(struct engine *e)
 	if (e->fetcher)
 		fetcher_destroy(e->fetcher);
 	pool_destroy(e->compute);
+	store_calls_quiesce(e->store); /* of uploads that did not wait for their end */
 	workers_destroy(e->workers);
 	if (e->indexes)
 		cache_destroy(e->indexes);

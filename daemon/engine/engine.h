@@ -13,19 +13,19 @@
 #include "lib/pool.h"
 
 struct engine_config {
-	const char *cache_dir;	  /* local state, on the SSD */
-	const char *host_id;	  /* "name/uuid", the owner string in roots */
-	unsigned int workers;	  /* 0 = min(cpus, 32) */
-	uint64_t cache_bytes;	  /* clean blocks in memory */
+	const char *cache_dir; /* local state, on the SSD */
+	const char *host_id;   /* "name/uuid", the owner string in roots */
+	unsigned int workers;  /* 0 = min(cpus, 32) */
+	uint64_t cache_bytes;  /* clean blocks in memory */
 	uint64_t index_cache_bytes;
 	uint64_t upload_dirty_bytes; /* 64 MiB */
-	uint64_t upload_age_ns;	     /* 30 s */
+	uint64_t upload_age_ns;      /* 30 s */
 	uint64_t volume_max_bytes;   /* local dirty bytes of one volume; 0 = no limit */
 	uint64_t host_max_bytes;     /* of all volumes; 0 = no limit */
 	uint64_t min_free_bytes;     /* of the SSD: below it, uploads start at once */
-	uint64_t space_wait_ns;	     /* how long a write waits for space: 30 s */
+	uint64_t space_wait_ns;      /* how long a write waits for space: 30 s */
 	uint64_t store_timeout_ns;   /* how long a read waits for the store: 30 s */
-	uint64_t io_slow_ns;	     /* io.slow threshold; 0 = every request (tests) ; UINT64_MAX = off */
+	uint64_t io_slow_ns; /* io.slow threshold; 0 = every request (tests) ; UINT64_MAX = off */
 	uint32_t prefetch_blocks;
 	int zstd_level;
 	int lock_fd; /* of the local state (storage rule 17), fixed in every ring; -1 in tests */
@@ -35,8 +35,8 @@ struct engine;
 
 void engine_config_defaults(struct engine_config *c);
 /* Borrows the store. Takes no lock: the caller holds lock_fd already. -errno. */
-int engine_create(const struct engine_config *c, struct store *store, struct engine **out)
-	__must_check;
+int engine_create(const struct engine_config *c, struct store *store,
+		  struct engine **out) __must_check;
 /* Every volume must be closed. */
 void engine_destroy(struct engine *e);
 struct workers *engine_workers(struct engine *e);

@@ -438,12 +438,13 @@ int fetch_block_sync(struct fetcher *f, struct manifest *m, uint64_t block, uint
 	return req_run_sync(&proto, op_id, buf);
 }
 
-int fetch_index_sync(struct fetcher *f, struct manifest *m, const struct manifest_entry *me,
-		     uint64_t op_id, struct cache_buf **buf)
+int fetch_index_get(struct fetcher *f, struct manifest *m, const struct manifest_entry *me,
+		    struct fetch_wait *w, struct cache_buf **buf)
 {
-	struct fetch_req proto = {.f = f, .m = m, .want = WANT_INDEX, .index = me};
+	struct fetch_req proto = {.f = f, .w = w, .m = m, .want = WANT_INDEX, .index = me};
 
-	return req_run_sync(&proto, op_id, buf);
+	*buf = NULL;
+	return req_start(&proto, buf);
 }
 
 void fetch_index_add(struct fetcher *f, const struct manifest_entry *me, uint32_t block_bytes,

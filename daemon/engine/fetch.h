@@ -54,11 +54,11 @@ int fetch_block(struct fetcher *f, struct manifest *m, uint64_t block, struct fe
 int fetch_block_sync(struct fetcher *f, struct manifest *m, uint64_t block, uint64_t op_id,
 		     struct cache_buf **buf) __must_check;
 /*
- * The index of entry `me` of m, for background threads (blocks). *buf is referenced for the caller; look
- * at it with fetch_index().
+ * The index of entry `me` of m, answered as by fetch_block (never NULL with 0); look at it with
+ * fetch_index().
  */
-int fetch_index_sync(struct fetcher *f, struct manifest *m, const struct manifest_entry *me,
-		     uint64_t op_id, struct cache_buf **buf) __must_check;
+int fetch_index_get(struct fetcher *f, struct manifest *m, const struct manifest_entry *me,
+		    struct fetch_wait *w, struct cache_buf **buf) __must_check;
 static inline const struct pack_index *fetch_index(const struct cache_buf *buf)
 {
 	return (const struct pack_index *)buf->data;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * FLUSH and FUA: group commit in rounds. One round of a volume runs at a time, on the worker of the lane
- * that started it; requests that arrive meanwhile share the next one, since a running round may have
- * collected before their writes completed.
+ * FLUSH and FUA: group commit in rounds. One round of a volume runs at a time, on the worker of the
+ * lane that started it; requests that arrive meanwhile share the next one, since a running round
+ * may have collected before their writes completed.
  *
- * A round covers {frozen, active} of the volume's latest view, oldest first (storage rule 2): take the
- * images of newly valid granules, fdatasync the data, append exactly those images, fdatasync the log.
- * After any failure the layer is poisoned: no fsync is ever retried and called good (storage rule 3).
+ * A round covers {frozen, active} of the volume's latest view, oldest first (storage rule 2): take
+ * the images of newly valid granules, fdatasync the data, append exactly those images, fdatasync
+ * the log. After any failure the layer is poisoned: no fsync is ever retried and called good
+ * (storage rule 3).
  *
- * v->lock guards the waiting list and flush_running. A FLUSH goes to the disk anyway; plain reads and
- * writes take no lock.
+ * v->lock guards the waiting list and flush_running. A FLUSH goes to the disk anyway; plain reads
+ * and writes take no lock.
  */
 #include "engine/volume_priv.h"
 
@@ -39,7 +40,8 @@ static void waiter_finish(struct worker *w __unused, struct worker_msg *msg)
 	req_finish(req, req->res);
 }
 
-/* The round is over: answer its waiters on their own workers, start the next round if there is one. */
+/* The round is over: answer its waiters on their own workers, start the next round if there is one.
+ */
 static void round_end(struct worker *w, struct flush_round *fr)
 {
 	struct volume *v = fr->v;
@@ -76,10 +78,11 @@ static void round_fail(struct flush_round *fr, int res, const char *what)
 	struct layer *l = fr->layer[fr->cur];
 
 	layer_poison(l, res);
-	volume_set_mode(fr->v, VOLUME_POISONED,
-			"%s of layer %llu failed (%s): acknowledged writes of this layer may not be on "
-			"the disk; the volume is read-only and uploads nothing more",
-			what, (unsigned long long)l->seq, strerror(-res));
+	volume_set_mode(
+		fr->v, VOLUME_POISONED,
+		"%s of layer %llu failed (%s): acknowledged writes of this layer may not be on "
+		"the disk; the volume is read-only and uploads nothing more",
+		what, (unsigned long long)l->seq, strerror(-res));
 	fr->res = -EIO;
 }
 
@@ -142,7 +145,8 @@ static void round_advance(struct worker *w, struct flush_round *fr)
 			fr->res = -EIO;
 			break;
 		}
-		/* Cleared before the images are taken: what completes later sets it for the next round. */
+		/* Cleared before the images are taken: what completes later sets it for the next
+		 * round. */
 		if (!__atomic_exchange_n(&l->unsynced, 0, __ATOMIC_SEQ_CST) &&
 		    !__atomic_load_n(&l->dirty_granules, __ATOMIC_SEQ_CST)) {
 			fr->cur++;
@@ -171,7 +175,8 @@ static void round_op_done(struct worker *w, struct worker_op *op, int res)
 		[STEP_LOG_SYNCED] = "log fdatasync",
 	};
 
-	/* An fsync interrupted by a signal said nothing about the data, but is not retried either. */
+	/* An fsync interrupted by a signal said nothing about the data, but is not retried either.
+	 */
 	if (res >= 0 && fr->step == STEP_LOG_WRITTEN && (size_t)res != fr->len)
 		res = -EIO;
 	if (res < 0)

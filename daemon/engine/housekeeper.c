@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * When to upload: one thread watches the volumes that have something dirty, by size, age and free space
- * on the SSD, and wakes requests that wait for local space. Nothing runs while every volume is clean.
+ * When to upload: one thread watches the volumes that have something dirty, by size, age and free
+ * space on the SSD, and wakes requests that wait for local space. Nothing runs while every volume
+ * is clean.
  *
- * Workers hand a volume over by a lock-free stack (volume_dirty_notify), at most once until it was clean
- * again. The upload itself runs on the uploader pool, one job per volume at a time, in order of
- * queueing, so that no volume starves another.
+ * Workers hand a volume over by a lock-free stack (volume_dirty_notify), at most once until it was
+ * clean again. The upload itself runs on the uploader pool, one job per volume at a time, in order
+ * of queueing, so that no volume starves another.
  *
- * Age is adaptive: AGE_MIN after the first write of a volume that was idle; doubled, up to the configured
- * maximum, each time an upload by age carried little, so that a trickle of small writes costs two
- * PUTs and a root update per 30 s, not per 5 s.
+ * Age is adaptive: AGE_MIN after the first write of a volume that was idle; doubled, up to the
+ * configured maximum, each time an upload by age carried little, so that a trickle of small writes
+ * costs two PUTs and a root update per 30 s, not per 5 s.
  */
 #include "engine/volume_priv.h"
 
@@ -20,7 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/statvfs.h>
 
-#define TICK_MS	    100
+#define TICK_MS     100
 #define AGE_MIN_NS  (5 * NSEC_PER_SEC)
 #define AGE_LITTLE  (1 * MiB)
 #define BACKOFF_MIN (200 * NSEC_PER_MSEC)
@@ -131,21 +132,36 @@ static void reserve_run(struct pool_job *job)
 	vw = view_get(v->view);
 	pthread_mutex_unlock(&v->lock);
 	r = layer_reserve(vw->active, sector, n);
-	view_put(vw);
-	if (r == -ENOSPC || r == -EDQUOT) {
-		volume_upload_queue(v); /* the tick retries until the deadline */
-	} else if (r) {
+	if (r && r != -ENOSPC && r != -EDQUOT) {
 		layer_poison(vw->active, r);
 		volume_set_mode(v, VOLUME_POISONED,
 				"cannot allocate local space (%s); the volume is read-only",
 				strerror(-r));
 	}
+	view_put(vw);
 	pthread_mutex_lock(&v->lock);
 	v->reserve_queued = false;
+	v->local_jobs++;
+	pthread_mutex_unlock(&v->lock);
+	if (r == -ENOSPC || r == -EDQUOT)
+		volume_upload_queue(v); /* the housekeeper's turns retry until the deadline */
+	else
+		volume_kick_parked(v);
+	/*
+	 * The first write of a volume comes by here: have the next layer ready before the disk is full.
+	 * An upload that holds the mutex makes it itself.
+	 */
+	if (!r && !pthread_mutex_trylock(&v->mut)) {
+		r = volume_next_layer(v);
+		if (r)
+			log_warn("volume %s: cannot prepare the next layer: %s", v->root.name,
+				 strerror(-r));
+		pthread_mutex_unlock(&v->mut);
+	}
+	pthread_mutex_lock(&v->lock);
+	v->local_jobs--;
 	pthread_cond_broadcast(&v->cond);
 	pthread_mutex_unlock(&v->lock);
-	if (!r || (r != -ENOSPC && r != -EDQUOT))
-		volume_kick_parked(v);
 }
 
 void volume_reserve_queue(struct volume *v, uint64_t sector, uint32_t nsectors)
@@ -252,7 +268,7 @@ static void *housekeeper_main(void *arg)
 			next = v->dirty_next;
 			list_add_tail(&v->dirty_node, &dirty);
 		}
-		list_for_each_entry_safe(v, next, &dirty, dirty_node) {
+		list_for_each_entry_safe (v, next, &dirty, dirty_node) {
 			if (!volume_closing(v) && volume_look(v, now, pressure))
 				continue;
 			list_del(&v->dirty_node);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The guest request path, all of it on the lane's worker: reads through one view, writes into the active
- * layer, zeroes, and the way back. Nothing here blocks, logs (but the once-only poisoning) or takes a
- * lock; only reads of many pieces allocate.
+ * The guest request path, all of it on the lane's worker: reads through one view, writes into the
+ * active layer, zeroes, and the way back. Nothing here blocks, logs (but the once-only poisoning)
+ * or takes a lock; only reads of many pieces allocate.
  *
  * Invariants:
- *   - a write is marked valid after its data write completed and before it is acknowledged (rule 1);
- *   - a request uses one view from start to end (rule 7); a parked request holds none, because what it
- *     waits for may be the end of that very view;
+ *   - a write is marked valid after its data write completed and before it is acknowledged (rule
+ * 1);
+ *   - a request uses one view from start to end (rule 7); a parked request holds none, because what
+ * it waits for may be the end of that very view;
  *   - a write never waits for the store, unless the local disk is full.
  */
 #include "engine/volume_priv.h"
@@ -17,7 +18,7 @@
 #define WORD_SECTORS (MAP_SECTOR / SECTOR_SIZE)
 /* Zeroing marks this much between two looks at the log's room; see LOG_SLACK in layer_log.c. */
 #define ZERO_PIECE_SECTORS ((uint32_t)(8 * MiB / SECTOR_SIZE))
-#define CHUNK_SECTORS	   (CHUNK_BYTES / SECTOR_SIZE)
+#define CHUNK_SECTORS      (CHUNK_BYTES / SECTOR_SIZE)
 
 static void req_start(struct lane *lane, struct gfs_req *req);
 
@@ -29,7 +30,7 @@ static bool req_is_write(const struct gfs_req *req)
 static void report_slow(struct lane *lane, const struct gfs_req *req, uint64_t end_ns, int res)
 {
 	static const char op_char[] = {
-		[GFS_READ] = 'R', [GFS_WRITE] = 'W', [GFS_FLUSH] = 'F',
+		[GFS_READ] = 'R',    [GFS_WRITE] = 'W',        [GFS_FLUSH] = 'F',
 		[GFS_DISCARD] = 'D', [GFS_WRITE_ZEROES] = 'Z',
 	};
 	struct timing_rec rec = {
@@ -55,8 +56,7 @@ static void report_slow(struct lane *lane, const struct gfs_req *req, uint64_t e
 static void lane_account(struct lane *lane, const struct gfs_req *req, int res)
 {
 	/* Plain stores of the only writer; readers may be a little behind. */
-#define ADD(field, n)                                                                              \
-	__atomic_store_n(&lane->field, lane->field + (uint64_t)(n), __ATOMIC_RELAXED)
+#define ADD(field, n) __atomic_store_n(&lane->field, lane->field + (uint64_t)(n), __ATOMIC_RELAXED)
 	if (res)
 		ADD(errors, 1);
 	if (req->op == GFS_READ) {
@@ -144,10 +144,9 @@ static bool over_limit(struct lane *lane, const struct view *vw, uint64_t sector
 	uint64_t bytes = (uint64_t)n * SECTOR_SIZE;
 
 	if (likely((!cfg->volume_max_bytes || used + bytes <= cfg->volume_max_bytes) &&
-		   (!cfg->host_max_bytes || __atomic_load_n(&lane->v->e->dirty_bytes,
-							    __ATOMIC_RELAXED) +
-							    bytes <=
-						    cfg->host_max_bytes)))
+		   (!cfg->host_max_bytes ||
+		    __atomic_load_n(&lane->v->e->dirty_bytes, __ATOMIC_RELAXED) + bytes <=
+			    cfg->host_max_bytes)))
 		return false;
 	/* Sectors that hold data already cost nothing. */
 	for (uint64_t s = sector; s < sector + n; s++)
@@ -227,11 +226,12 @@ static void write_done(struct worker *w, struct worker_op *op, int res)
 	}
 	if (unlikely(res < 0 || (uint32_t)res != seg->len)) {
 		layer_poison(l, res < 0 ? res : -EIO);
-		volume_set_mode(lane->v, VOLUME_POISONED,
-				"write of %u bytes at sector %llu to layer %llu failed (%s); the volume "
-				"is read-only and uploads nothing more",
-				req->nsectors * SECTOR_SIZE, (unsigned long long)req->sector,
-				(unsigned long long)l->seq, strerror(res < 0 ? -res : EIO));
+		volume_set_mode(
+			lane->v, VOLUME_POISONED,
+			"write of %u bytes at sector %llu to layer %llu failed (%s); the volume "
+			"is read-only and uploads nothing more",
+			req->nsectors * SECTOR_SIZE, (unsigned long long)req->sector,
+			(unsigned long long)l->seq, strerror(res < 0 ? -res : EIO));
 		req_finish(req, -EIO);
 		return;
 	}
@@ -372,7 +372,8 @@ static bool word_uniform(uint16_t w)
 	return w == 0 || w == 0x00ff || w == 0xff00;
 }
 
-/* The source of `sector`, and how many sectors from there to `end` share it (one block for the store). */
+/* The source of `sector`, and how many sectors from there to `end` share it (one block for the
+ * store). */
 static uint32_t run_length(const struct volume *v, const struct view *vw, uint64_t sector,
 			   uint64_t end, enum source *src)
 {
@@ -477,7 +478,8 @@ static void store_copy(struct gfs_seg *seg, struct cache_buf *buf, int res)
 	uint32_t block_bytes = req->lane->v->root.block_bytes;
 
 	if (!res)
-		res = req->copy(req, buf ? buf->data + pos % block_bytes : NULL, seg->len, seg->off);
+		res = req->copy(req, buf ? buf->data + pos % block_bytes : NULL, seg->len,
+				seg->off);
 	cache_buf_put(buf);
 	seg_done(seg, res);
 }
@@ -592,7 +594,8 @@ static void req_start(struct lane *lane, struct gfs_req *req)
 	req->lv->writes++;
 	mode = volume_mode(v);
 	if (unlikely(mode != VOLUME_RW)) {
-		/* A FLUSH of a read-only volume has nothing to lose; of a poisoned or fenced one it has. */
+		/* A FLUSH of a read-only volume has nothing to lose; of a poisoned or fenced one it
+		 * has. */
 		req_finish(req, req->op == GFS_FLUSH && mode == VOLUME_READ_ONLY ? 0 : -EIO);
 		return;
 	}
@@ -623,7 +626,8 @@ void lane_submit(struct lane *lane, struct gfs_req *req)
 	if (req->op != GFS_FLUSH &&
 	    unlikely(!req->nsectors || req->sector + req->nsectors < req->sector ||
 		     (req->sector + req->nsectors) * SECTOR_SIZE > lane->v->root.size_bytes ||
-		     (req->op <= GFS_WRITE && req->nsectors * (uint64_t)SECTOR_SIZE > WORKER_BUF_MAX))) {
+		     (req->op <= GFS_WRITE &&
+		      req->nsectors * (uint64_t)SECTOR_SIZE > WORKER_BUF_MAX))) {
 		req->done(req, -EINVAL);
 		return;
 	}

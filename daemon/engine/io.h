@@ -27,24 +27,26 @@ struct gfs_seg {
 	struct cache_buf *cbuf; /* block from the store, referenced */
 	void *buf;
 	uint32_t off, len; /* bytes within the request */
-	int fd;		   /* layer file, or -1 */
+	int fd;            /* layer file, or -1 */
 	int res;
 	uint64_t block; /* of the volume, when from the store */
 };
 
 /*
  * One guest request. The submitter fills the first part and embeds the struct; it stays valid until
- * done. nsectors * 512 <= WORKER_BUF_MAX for READ and WRITE; DISCARD and WRITE_ZEROES may be larger.
+ * done. nsectors * 512 <= WORKER_BUF_MAX for READ and WRITE; DISCARD and WRITE_ZEROES may be
+ * larger.
  */
 struct gfs_req {
 	enum gfs_op op;
 	bool fua;
 	uint32_t nsectors;
-	uint64_t sector; /* 512-byte units */
+	uint64_t sector;     /* 512-byte units */
 	uint16_t queue, tag; /* for io.slow */
 	/*
-	 * Move data between the guest and buf: READ: buf -> guest (buf NULL: zeros), WRITE: guest -> buf.
-	 * off, len in bytes within the request. 0 or -errno. Worker's thread; a memcpy-like call.
+	 * Move data between the guest and buf: READ: buf -> guest (buf NULL: zeros), WRITE: guest
+	 * -> buf. off, len in bytes within the request. 0 or -errno. Worker's thread; a memcpy-like
+	 * call.
 	 */
 	int (*copy)(struct gfs_req *req, void *buf, uint32_t len, uint32_t off);
 	/* res 0 or -errno. Worker's thread; may submit again. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Layer files: creation, opening, and the shared validity map; see layer.h. The log (what a FLUSH made
- * durable) is in layer_log.c. Formats: Documentation/formats.rst.
+ * Layer files: creation, opening, and the shared validity map; see layer.h. The log (what a FLUSH
+ * made durable) is in layer_log.c. Formats: Documentation/formats.rst.
  *
- * Marking is lock-free and may run on any number of workers at once; everything else of one layer has
- * one caller at a time, as the comments in layer.h say.
+ * Marking is lock-free and may run on any number of workers at once; everything else of one layer
+ * has one caller at a time, as the comments in layer.h say.
  */
 #include "engine/layer_priv.h"
 
@@ -23,10 +23,10 @@ int (*disk_fault_hook)(enum disk_op op, uint64_t layer_seq);
 #define MAP_VERSION 1u
 #define MAP_HEADER  4096u
 /* Map words of one chunk: the unit in which the map is allocated on disk. */
-#define CHUNK_WORDS	(CHUNK_BYTES / MAP_SECTOR)
+#define CHUNK_WORDS     (CHUNK_BYTES / MAP_SECTOR)
 #define CHUNK_MAP_BYTES (CHUNK_WORDS * sizeof(uint16_t))
-#define CHUNK_SECTORS	(CHUNK_BYTES / SECTOR_SIZE)
-#define WORD_SECTORS	(MAP_SECTOR / SECTOR_SIZE)
+#define CHUNK_SECTORS   (CHUNK_BYTES / SECTOR_SIZE)
+#define WORD_SECTORS    (MAP_SECTOR / SECTOR_SIZE)
 
 /* First page of layer-SEQ.map. `poisoned` is the only member that changes after creation. */
 struct map_header {
@@ -132,10 +132,10 @@ void layer_put(struct layer *l)
 }
 
 /*
- * O_DIRECT where the file takes 512-byte-aligned transfers, so that the page cache holds nothing twice
- * and reclaim never waits for our own dirty pages. Elsewhere (4 KiB-native disks, file systems
- * without it) all I/O of the layer is buffered: the page lock then serialises the read-modify-write
- * of a sector (storage rule 4). The two are never mixed on one file.
+ * O_DIRECT where the file takes 512-byte-aligned transfers, so that the page cache holds nothing
+ * twice and reclaim never waits for our own dirty pages. Elsewhere (4 KiB-native disks, file
+ * systems without it) all I/O of the layer is buffered: the page lock then serialises the
+ * read-modify-write of a sector (storage rule 4). The two are never mixed on one file.
  */
 static int data_open(struct layer *l, const char *name, int flags)
 {
@@ -303,7 +303,8 @@ static void account_words(struct layer *l, uint64_t first, uint64_t nr)
 			continue;
 		l->data_bytes += (uint64_t)__builtin_popcount(w & 0xff) * SECTOR_SIZE;
 		l->touched = 1;
-		/* What the log lacks is not known after a restart: log it all again at the next FLUSH. */
+		/* What the log lacks is not known after a restart: log it all again at the next
+		 * FLUSH. */
 		layer_granule_dirty(l, i / GRANULE_WORDS);
 	}
 }
@@ -423,7 +424,8 @@ int layer_unlink(int dirfd, uint64_t seq)
 
 bool layer_ready(const struct layer *l, uint64_t sector, uint32_t nsectors)
 {
-	uint64_t first = sector / CHUNK_SECTORS, last = (sector + MAX(nsectors, 1u) - 1) / CHUNK_SECTORS;
+	uint64_t first = sector / CHUNK_SECTORS,
+		 last = (sector + MAX(nsectors, 1u) - 1) / CHUNK_SECTORS;
 
 	for (uint64_t c = first; c <= last; c++)
 		if (!layer_chunk_used(l, c))
@@ -460,10 +462,11 @@ void layer_granule_dirty(struct layer *l, uint64_t granule)
 	uint64_t i = granule;
 
 	/*
-	 * All three levels are looked at even when the lowest bit is set already: another marker may
-	 * have set it and not yet come to the summaries, and our write is acknowledged next. The map
-	 * word was changed by a full-barrier operation before; the collector clears from the top
-	 * and reads words last, so a bit found set here is one the collector has yet to take.
+	 * All three levels are looked at even when the lowest bit is set already: another marker
+	 * may have set it and not yet come to the summaries, and our write is acknowledged next.
+	 * The map word was changed by a full-barrier operation before; the collector clears from
+	 * the top and reads words last, so a bit found set here is one the collector has yet to
+	 * take.
 	 */
 	for (int level = 0; level < 3; level++) {
 		uint64_t bit = 1ull << (i % 64);
@@ -476,7 +479,8 @@ void layer_granule_dirty(struct layer *l, uint64_t granule)
 	}
 }
 
-/* Set the bits of `mask` in one word; returns the change in data sectors, and whether it changed. */
+/* Set the bits of `mask` in one word; returns the change in data sectors, and whether it changed.
+ */
 static int word_mark(uint16_t *word, uint8_t mask, bool zero, bool *changed)
 {
 	uint16_t old = __atomic_load_n(word, __ATOMIC_SEQ_CST), new;
@@ -506,7 +510,8 @@ int64_t layer_mark(struct layer *l, uint64_t sector, uint32_t nsectors, bool zer
 
 		while (sector < granule_end) {
 			unsigned int bit = (unsigned int)(sector % WORD_SECTORS);
-			unsigned int n = (unsigned int)MIN(WORD_SECTORS - bit, granule_end - sector);
+			unsigned int n =
+				(unsigned int)MIN(WORD_SECTORS - bit, granule_end - sector);
 			uint8_t mask = (uint8_t)(((1u << n) - 1) << bit);
 
 			delta += word_mark(&l->map[sector / WORD_SECTORS], mask, zero, &changed);
@@ -526,5 +531,6 @@ int layer_read(struct layer *l, uint64_t sector, uint32_t nsectors, void *buf)
 	int r = disk_fault(DISK_READ, l->seq);
 
 	return r ? r
-		 : pread_full(l->data_fd, buf, (size_t)nsectors * SECTOR_SIZE, sector * SECTOR_SIZE);
+		 : pread_full(l->data_fd, buf, (size_t)nsectors * SECTOR_SIZE,
+			      sector * SECTOR_SIZE);
 }

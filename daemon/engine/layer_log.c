@@ -4,9 +4,10 @@
  * appended; the last image of a granule wins. Format: Documentation/formats.rst.
  *
  * Invariants (storage rule 2):
- *   - an image is taken before the fdatasync of the data, and only of sectors whose write completed;
- *   - a batch carries a tag made of (uuid, generation, sequence), a running number and a checksum, so that
- *     recycled bytes of another layer or of a torn append never parse as a batch;
+ *   - an image is taken before the fdatasync of the data, and only of sectors whose write
+ * completed;
+ *   - a batch carries a tag made of (uuid, generation, sequence), a running number and a checksum,
+ * so that recycled bytes of another layer or of a torn append never parse as a batch;
  *   - space is allocated before a sector may become valid, so an append cannot fail with ENOSPC.
  *
  * One caller at a time: the volume's flush round, or whoever opens the layer.
@@ -29,7 +30,7 @@
  * Granules that requests in flight may dirty between their look at layer_log_room() and the
  * look of others: 728 concurrent writes of 512 KiB, or 3640 of 4 KiB.
  */
-#define LOG_SLACK   (256 * KiB)
+#define LOG_SLACK (256 * KiB)
 
 struct log_header {
 	char magic[8];
@@ -41,8 +42,8 @@ struct log_header {
 
 struct log_batch {
 	uint32_t magic, nr;
-	uint64_t number; /* 1, 2, 3, … */
-	uint64_t tag;	 /* of this layer */
+	uint64_t number;   /* 1, 2, 3, … */
+	uint64_t tag;      /* of this layer */
 	uint64_t checksum; /* XXH3 of header (with this 0) and records */
 };
 
@@ -233,9 +234,9 @@ int layer_log_replay(struct layer *l, bool apply, struct fmt_err *e)
 
 bool layer_log_room(const struct layer *l)
 {
-	uint64_t need = __atomic_load_n(&l->dirty_granules, __ATOMIC_RELAXED) *
-				sizeof(struct log_record) +
-			2 * sizeof(struct log_batch) + LOG_SLACK;
+	uint64_t need =
+		__atomic_load_n(&l->dirty_granules, __ATOMIC_RELAXED) * sizeof(struct log_record) +
+		2 * sizeof(struct log_batch) + LOG_SLACK;
 
 	return __atomic_load_n(&l->log_pos, __ATOMIC_RELAXED) + need <=
 	       __atomic_load_n(&l->log_cap, __ATOMIC_RELAXED);
@@ -294,7 +295,8 @@ int layer_log_collect(struct layer *l, void **out, size_t *out_len)
 	if (!buf)
 		return -ENOMEM;
 	cap = 4096;
-	/* From the top down, each word taken whole; see layer_granule_dirty() for why that is safe. */
+	/* From the top down, each word taken whole; see layer_granule_dirty() for why that is safe.
+	 */
 	for (size_t i2 = 0; i2 < l->dirty_len[2]; i2++) {
 		uint64_t w2 = __atomic_load_n(&l->dirty[2][i2], __ATOMIC_SEQ_CST);
 
@@ -306,8 +308,8 @@ int layer_log_collect(struct layer *l, void **out, size_t *out_len)
 
 			for (; w1; w1 &= w1 - 1) {
 				size_t i0 = i1 * 64 + (size_t)__builtin_ctzll(w1);
-				uint64_t w0 = __atomic_exchange_n(&l->dirty[0][i0], 0,
-								  __ATOMIC_SEQ_CST);
+				uint64_t w0 =
+					__atomic_exchange_n(&l->dirty[0][i0], 0, __ATOMIC_SEQ_CST);
 
 				for (; w0; w0 &= w0 - 1) {
 					r = batch_add(l, i0 * 64 + (size_t)__builtin_ctzll(w0),
@@ -342,7 +344,8 @@ void layer_log_commit(struct layer *l, size_t len)
 {
 	uint64_t nr = (len - sizeof(struct log_batch)) / sizeof(struct log_record);
 
-	/* Position first: layer_log_room() may count the bytes twice meanwhile, never not at all. */
+	/* Position first: layer_log_room() may count the bytes twice meanwhile, never not at all.
+	 */
 	__atomic_add_fetch(&l->log_pos, len, __ATOMIC_SEQ_CST);
 	__atomic_sub_fetch(&l->dirty_granules, nr, __ATOMIC_SEQ_CST);
 	l->log_batch++;

@@ -5,7 +5,8 @@
 
 #include "engine/layer.h"
 
-/* A granule's words changed. Lock-free; the words were changed before by a full-barrier operation. */
+/* A granule's words changed. Lock-free; the words were changed before by a full-barrier operation.
+ */
 void layer_granule_dirty(struct layer *l, uint64_t granule);
 
 /* Write and sync the header of a fresh log and allocate its first part. */

@@ -3,10 +3,10 @@
  * Views and their replacement: how every lane of a volume comes to see a new {active, frozen,
  * manifest}, and the consistent cut of a layer switch.
  *
- * Invariant (storage rule 6): at a switch, no completion of a request that ran in the new view reaches
- * the guest before every lane has adopted that view. So a write into the frozen layer can never depend
- * on one that is only in the new layer: what the frozen layer holds is a prefix of the acknowledged
- * order.
+ * Invariant (storage rule 6): at a switch, no completion of a request that ran in the new view
+ * reaches the guest before every lane has adopted that view. So a write into the frozen layer can
+ * never depend on one that is only in the new layer: what the frozen layer holds is a prefix of the
+ * acknowledged order.
  */
 #include "engine/volume_priv.h"
 
@@ -169,7 +169,8 @@ int volume_view_change(struct volume *v, struct view *vw, bool cut)
 		}
 	}
 	v->changing = true;
-	/* Before any lane adopts it: a FLUSH that is submitted from now on covers the new layer too. */
+	/* Before any lane adopts it: a FLUSH that is submitted from now on covers the new layer
+	 * too. */
 	old = v->view;
 	v->view = vw;
 	c.adopt_left = c.release_left = c.writes_left = nr;
@@ -257,11 +258,17 @@ int volume_drop_frozen(struct volume *v, struct manifest *m)
 	r = volume_view_change(v, vw, false);
 	if (!r) {
 		__atomic_sub_fetch(&v->e->dirty_bytes, frozen->data_bytes, __ATOMIC_RELAXED);
-		/* Published: recognised by its sequence and removed at the next open if this fails. */
+		/* Published: recognised by its sequence and removed at the next open if this fails.
+		 */
 		r = layer_unlink(v->dirfd, frozen->seq);
 		if (r)
 			log_warn("volume %s: layer %llu is published but its files remain: %s",
 				 v->root.name, (unsigned long long)frozen->seq, strerror(-r));
+		/* While there is room: the next switch is what frees a full disk. */
+		r = volume_next_layer(v);
+		if (r)
+			log_warn("volume %s: cannot prepare the next layer: %s", v->root.name,
+				 strerror(-r));
 		r = 0;
 	}
 	layer_put(frozen);

@@ -1,28 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Open volumes: claim, local recovery, lanes, drain, release. See volume.h for the contract and
- * volume_priv.h for the locks.
- *
- * Invariants (storage rules 8, 10, 12, 13):
- *   - local state lives in a directory named by uuid, and each layer's log names (uuid, generation,
- *     sequence); what does not match the root is moved to quarantine/, never merged, served or deleted;
- *   - layers with a sequence <= the root's are published: a crash between publishing and removing them is
- *     recognised by that, and they are removed;
- *   - what remains must be contiguous: sequence + 1 [frozen or active], + 2 [active or next], + 3 [next].
+ * Open volumes: claim, manifest, lanes, drain, release. See volume.h for the contract and
+ * volume_priv.h for the locks; local state is in volume_local.c.
  */
 #include "engine/volume_priv.h"
 
-#include "lib/fsutil.h"
 #include "lib/log.h"
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define LAYERS_MAX     16 /* of which at most 3 are unpublished */
-#define MANIFEST_MAX   (1 * GiB)
 #define DRAIN_RETRY_NS (200 * NSEC_PER_MSEC)
 
 void volume_set_mode(struct volume *v, enum volume_mode mode, const char *fmt, ...)
@@ -55,8 +42,8 @@ void volume_set_mode(struct volume *v, enum volume_mode mode, const char *fmt, .
 
 /* ---- claim ---- */
 
-static int claim(struct engine *e, enum volume_claim how, struct root *r, char *etag, uint64_t op_id,
-		 struct fmt_err *err)
+static int claim(struct engine *e, enum volume_claim how, struct root *r, char *etag,
+		 uint64_t op_id, struct fmt_err *err)
 {
 	for (int attempt = 0;; attempt++) {
 		char name[GFS_NAME_MAX];
@@ -66,7 +53,8 @@ static int claim(struct engine *e, enum volume_claim how, struct root *r, char *
 			return 0;
 		if (r->owner[0] && strcmp(r->owner, e->host_id) && how == CLAIM_OWN) {
 			snprintf(err->msg, sizeof(err->msg),
-				 "volume %s is owned by host %s (generation %llu); detach it there, or "
+				 "volume %s is owned by host %s (generation %llu); detach it "
+				 "there, or "
 				 "take it over",
 				 r->name, r->owner, (unsigned long long)r->generation);
 			return -EBUSY;
@@ -135,8 +123,8 @@ static int manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
 	hash_sha256(op.buf, op.size_out, sha);
 	if (memcmp(sha, r->manifest_sha256, SHA256_LEN)) {
 		snprintf(err->msg, sizeof(err->msg),
-			 "volume %s: manifest %s does not have the hash that the root names", r->name,
-			 key);
+			 "volume %s: manifest %s does not have the hash that the root names",
+			 r->name, key);
 		res = -EBADMSG;
 	} else {
 		res = manifest_parse(op.buf, op.size_out, out, err);
@@ -155,231 +143,11 @@ out:
 	return res;
 }
 
-/* ---- local state ---- */
-
-static int seq_compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Sequences of the layers in the directory, ascending. Count or -errno. */
-static int layers_list(int dirfd, uint64_t seq[LAYERS_MAX])
-{
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), n = 0;
-	struct dirent *de;
-	DIR *d;
-
-	if (fd < 0)
-		return -errno;
-	d = fdopendir(fd);
-	if (!d) {
-		close(fd);
-		return -ENOMEM;
-	}
-	while ((de = readdir(d))) {
-		unsigned long long s;
-		int end = 0;
-
-		if (sscanf(de->d_name, "layer-%20llu.log%n", &s, &end) != 1 || !end ||
-		    de->d_name[end])
-			continue;
-		if (n == LAYERS_MAX) {
-			n = -EBADMSG;
-			break;
-		}
-		seq[n++] = s;
-	}
-	closedir(d);
-	if (n > 0)
-		qsort(seq, (size_t)n, sizeof(*seq), seq_compare);
-	return n;
-}
-
-static int quarantine(struct volume *v, const char *why)
-{
-	struct engine *e = v->e;
-	char to[128];
-	int qfd, r = 0;
-
-	if (mkdirat(e->cache_fd, "quarantine", 0700) < 0 && errno != EEXIST)
-		return -errno;
-	qfd = openat(e->cache_fd, "quarantine", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (qfd < 0)
-		return -errno;
-	snprintf(to, sizeof(to), "%s.%llu", v->dir_name, (unsigned long long)wall_ns());
-	if (renameat(e->volumes_fd, v->dir_name, qfd, to) < 0)
-		r = -errno;
-	if (!r)
-		r = dir_sync(qfd);
-	if (!r)
-		r = dir_sync(e->volumes_fd);
-	close(qfd);
-	if (!r)
-		log_warn("volume %s: local layers do not belong to generation %llu of it (%s); kept "
-			 "unused in %s/quarantine/%s",
-			 v->root.name, (unsigned long long)v->root.generation, why, e->cache_dir, to);
-	return r;
-}
-
-static int volume_dir_open(struct volume *v)
-{
-	struct engine *e = v->e;
-	int r;
-
-	if (v->dirfd >= 0)
-		close(v->dirfd);
-	v->dirfd = -1;
-	if (mkdirat(e->volumes_fd, v->dir_name, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	v->dirfd = openat(e->volumes_fd, v->dir_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (v->dirfd < 0)
-		return -errno;
-	r = dir_sync(e->volumes_fd);
-	return r;
-}
-
-/* Open what the directory holds for this root into l[0..2], oldest first. Count or -errno. */
-static int layers_open(struct volume *v, struct layer *l[3], struct fmt_err *err)
-{
-	uint64_t seq[LAYERS_MAX];
-	int nr = layers_list(v->dirfd, seq), n = 0;
-
-	if (nr < 0) {
-		snprintf(err->msg, sizeof(err->msg), "volume %s: local directory %s: %s",
-			 v->root.name, v->dir_name, strerror(-nr));
-		return nr;
-	}
-	for (int i = 0; i < nr; i++) {
-		int r;
-
-		if (seq[i] <= v->root.sequence) {
-			struct layer *old;
-
-			/* Published by this generation, or somebody else's: the log's header tells. */
-			r = layer_open(v->dirfd, v->root.uuid, v->root.generation, seq[i],
-				       v->root.size_bytes, &old, err);
-			if (!r)
-				layer_put(old);
-			if (r == -ESTALE)
-				goto fail;
-			r = layer_unlink(v->dirfd, seq[i]);
-			if (r)
-				goto fail;
-			continue;
-		}
-		if (n == 3 || seq[i] != v->root.sequence + 1 + (uint64_t)n) {
-			snprintf(err->msg, sizeof(err->msg),
-				 "volume %s: local layer %llu does not follow published sequence %llu",
-				 v->root.name, (unsigned long long)seq[i],
-				 (unsigned long long)v->root.sequence);
-			r = -ESTALE;
-			goto fail;
-		}
-		r = layer_open(v->dirfd, v->root.uuid, v->root.generation, seq[i],
-			       v->root.size_bytes, &l[n], err);
-		if (r == -ENOENT && i == nr - 1) {
-			r = layer_unlink(v->dirfd, seq[i]);
-			if (!r)
-				continue;
-		}
-		if (r)
-			goto fail;
-		n++;
-		continue;
-fail:
-		while (n)
-			layer_put(l[--n]);
-		return r;
-	}
-	return n;
-}
-
-/* Recover or create the layers; on success v->view is set. */
-static int local_open(struct volume *v, bool expected, struct manifest *m, struct fmt_err *err)
-{
-	struct layer *l[3] = {NULL, NULL, NULL}, *frozen = NULL, *active;
-	int n, r = volume_dir_open(v);
-
-	if (r) {
-		snprintf(err->msg, sizeof(err->msg), "volume %s: local directory %s: %s",
-			 v->root.name, v->dir_name, strerror(-r));
-		return r;
-	}
-	n = layers_open(v, l, err);
-	if (n == -ESTALE && !expected) {
-		r = quarantine(v, err->msg);
-		if (!r)
-			r = volume_dir_open(v);
-		if (r)
-			return r;
-		n = 0;
-	}
-	if (n < 0)
-		return n;
-	if (!n && expected) {
-		snprintf(err->msg, sizeof(err->msg),
-			 "volume %s: its local layers are missing from %s/volumes/%s: acknowledged writes "
-			 "would be lost; bring them back, or take the volume over to accept the store's image",
-			 v->root.name, v->e->cache_dir, v->dir_name);
-		return -EUCLEAN;
-	}
-	if (!n) {
-		r = layer_create(v->dirfd, v->root.uuid, v->root.generation, v->root.sequence + 1,
-				 v->root.size_bytes, &l[0]);
-		if (r) {
-			snprintf(err->msg, sizeof(err->msg), "volume %s: cannot create layer %llu: %s",
-				 v->root.name, (unsigned long long)v->root.sequence + 1,
-				 strerror(-r));
-			return r;
-		}
-		n = 1;
-	}
-	active = l[0];
-	if (n == 3 || (n == 2 && layer_dirty(l[1]))) {
-		frozen = l[0];
-		active = l[1];
-		v->next = l[2];
-	} else if (n == 2) {
-		v->next = l[1];
-	}
-	if (v->next && layer_dirty(v->next)) {
-		snprintf(err->msg, sizeof(err->msg), "volume %s: layer %llu is written but not in use",
-			 v->root.name, (unsigned long long)v->next->seq);
-		r = -EBADMSG;
-	} else {
-		v->view = view_new(active, frozen, m);
-		if (!v->view)
-			r = -ENOMEM;
-	}
-	for (int i = 0; i < 3; i++)
-		if (l[i] && l[i] != v->next)
-			layer_put(l[i]);
-	return r;
-}
-
-static int local_remove(struct volume *v)
-{
-	uint64_t seq[LAYERS_MAX];
-	int nr = layers_list(v->dirfd, seq), r;
-
-	if (nr < 0)
-		return nr;
-	for (int i = 0; i < nr; i++) {
-		r = layer_unlink(v->dirfd, seq[i]);
-		if (r)
-			return r;
-	}
-	if (unlinkat(v->e->volumes_fd, v->dir_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return -errno;
-	return dir_sync(v->e->volumes_fd);
-}
-
 /* ---- open, close ---- */
 
 static void volume_free(struct volume *v)
 {
+	upload_forget(v);
 	view_put(v->view);
 	layer_put(v->next);
 	if (v->dirfd >= 0)
@@ -420,10 +188,8 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 		const struct root *created, const char *etag, uint64_t op_id, struct volume **out,
 		struct fmt_err *err)
 {
-	struct timing_rec rec = {.event = TIMING_LAYER_RECOVER,
-				 .op_id = op_id,
-				 .export_ = name,
-				 .dev_id = -1};
+	struct timing_rec rec = {
+		.event = TIMING_LAYER_RECOVER, .op_id = op_id, .export_ = name, .dev_id = -1};
 	struct volume *v = volume_alloc(e);
 	struct manifest *m = NULL;
 	int r;
@@ -446,7 +212,7 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 	if (r)
 		goto err;
 	rec.start_ns = now_ns();
-	r = local_open(v, local_expected && how == CLAIM_OWN, m, err);
+	r = volume_local_open(v, local_expected && how == CLAIM_OWN, m, err);
 	manifest_put(m);
 	rec.result = r;
 	timing_emit(&rec);
@@ -461,10 +227,11 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 			continue;
 		__atomic_add_fetch(&e->dirty_bytes, l->data_bytes, __ATOMIC_RELAXED);
 		if (l->poisoned)
-			volume_set_mode(v, VOLUME_POISONED,
-					"layer %llu had a failed write or fsync (%s) earlier in this "
-					"boot; the volume is read-only and uploads nothing more",
-					(unsigned long long)l->seq, strerror(-l->poisoned));
+			volume_set_mode(
+				v, VOLUME_POISONED,
+				"layer %llu had a failed write or fsync (%s) earlier in this "
+				"boot; the volume is read-only and uploads nothing more",
+				(unsigned long long)l->seq, strerror(-l->poisoned));
 	}
 	pthread_mutex_lock(&e->lock);
 	list_add_tail(&v->node, &e->volumes);
@@ -485,7 +252,7 @@ void volume_close(struct volume *v)
 	__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
 	housekeeper_forget(v);
 	pthread_mutex_lock(&v->lock);
-	while (v->upload_queued || v->reserve_queued)
+	while (v->upload_queued || v->reserve_queued || v->local_jobs)
 		pthread_cond_wait(&v->cond, &v->lock);
 	pthread_mutex_unlock(&v->lock);
 	pthread_mutex_lock(&e->lock);
@@ -498,8 +265,8 @@ void volume_close(struct volume *v)
 		if (!r)
 			r = layer_sync(v->view->active);
 		if (r)
-			log_warn("volume %s: final sync of the local layers failed: %s", v->root.name,
-				 strerror(-r));
+			log_warn("volume %s: final sync of the local layers failed: %s",
+				 v->root.name, strerror(-r));
 	}
 	for (int i = 0; i < 2; i++) {
 		struct layer *l = i ? v->view->active : v->view->frozen;
@@ -598,9 +365,10 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 		v->root = root;
 		v->removed = true;
 		pthread_mutex_unlock(&v->lock);
-		r = local_remove(v);
+		r = volume_local_remove(v);
 		if (r) {
-			log_warn("volume %s: released, but its local files remain in %s/volumes/%s: %s",
+			log_warn("volume %s: released, but its local files remain in "
+				 "%s/volumes/%s: %s",
 				 v->root.name, v->e->cache_dir, v->dir_name, strerror(-r));
 			r = 0;
 		}
@@ -618,9 +386,10 @@ int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	if (!r) {
 		v->removed = true;
 		__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
-		r = local_remove(v);
+		r = volume_local_remove(v);
 		if (r) {
-			log_warn("volume %s: deleted, but its local files remain in %s/volumes/%s: %s",
+			log_warn("volume %s: deleted, but its local files remain in %s/volumes/%s: "
+				 "%s",
 				 v->root.name, v->e->cache_dir, v->dir_name, strerror(-r));
 			r = 0;
 		}

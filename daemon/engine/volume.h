@@ -3,8 +3,9 @@
  * Volumes: roots in the store (create, open, claim, release, delete) and open volumes on this host.
  * All calls here block (store round trips, fsync) and may be made by any thread but a worker's or a
  * store's; calls for one volume name must be serialised by the caller, except where noted.
- * Errors are negative errno plus a sentence in e: -ENOENT no such volume, -EEXIST exists and differs,
- * -EBUSY owned by another host (named in e), -ESTALE fenced, -EBADMSG corrupt, -ETIMEDOUT / -EIO store.
+ * Errors are negative errno plus a sentence in e: -ENOENT no such volume, -EEXIST exists and
+ * differs, -EBUSY owned by another host (named in e), -ESTALE fenced, -EBADMSG corrupt, -ETIMEDOUT
+ * / -EIO store.
  */
 #ifndef GFS_ENGINE_VOLUME_H
 #define GFS_ENGINE_VOLUME_H
@@ -26,9 +27,10 @@ struct volume_def {
 /* Prepare a root owned by this host (generation 1, sequence 0), with a fresh uuid and nonce. */
 int root_prepare(struct engine *e, const struct volume_def *def, struct root *r) __must_check;
 /*
- * PUT it if absent; same bytes are retried under the same precondition until the answer is definite or
- * deadline_ns passes (storage rule 11). 0; -EEXIST: another volume has the name; -ETIMEDOUT: still
- * ambiguous (the caller keeps the pending record); -errno: definitely not written. etag_out [STORE_ETAG_MAX].
+ * PUT it if absent; same bytes are retried under the same precondition until the answer is definite
+ * or deadline_ns passes (storage rule 11). 0; -EEXIST: another volume has the name; -ETIMEDOUT:
+ * still ambiguous (the caller keeps the pending record); -errno: definitely not written. etag_out
+ * [STORE_ETAG_MAX].
  */
 int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, uint64_t op_id,
 		char *etag_out, struct fmt_err *err) __must_check;
@@ -36,47 +38,53 @@ int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, ui
 int root_load(struct engine *e, const char *name, uint64_t op_id, struct root *r, char *etag_out,
 	      struct fmt_err *err) __must_check;
 /*
- * Conditional PUT of a changed root (the caller set a new nonce): retried until definite. -ESTALE: somebody
- * else wrote it (fenced). etag: in the precondition, out the new one. `cancel` (may be NULL) is polled.
+ * Conditional PUT of a changed root (the caller set a new nonce): retried until definite. -ESTALE:
+ * somebody else wrote it (fenced). etag: in the precondition, out the new one. `cancel` (may be
+ * NULL) is polled.
  */
 int root_update(struct engine *e, const struct root *r, char *etag, uint64_t deadline_ns,
 		uint64_t op_id, const bool *cancel, struct fmt_err *err) __must_check;
-/* Remove the root if it still carries `nonce` (or whatever it is, if nonce is NULL). 0 also if absent. */
+/* Remove the root if it still carries `nonce` (or whatever it is, if nonce is NULL). 0 also if
+ * absent. */
 int root_delete(struct engine *e, const char *name, const uint8_t nonce[16], uint64_t op_id,
 		struct fmt_err *err) __must_check;
 /*
  * The manifest that a root names, verified; *out = NULL when it names none (all zeros). -ENOENT,
  * -EBADMSG, store errors after store_timeout_ns.
  */
-int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id, struct manifest **out,
-		  struct fmt_err *err) __must_check;
-/* Names in the store after `start_after` (NULL = all), malloc'ed array of strings; caller frees each. */
+int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
+		       struct manifest **out, struct fmt_err *err) __must_check;
+/* Names in the store after `start_after` (NULL = all), malloc'ed array of strings; caller frees
+ * each. */
 int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err) __must_check;
 
 /* ---- open volumes ---- */
 
 enum volume_claim {
-	CLAIM_OWN,	/* ours or detached; -EBUSY when another host owns it */
+	CLAIM_OWN,      /* ours or detached; -EBUSY when another host owns it */
 	CLAIM_TAKEOVER, /* seize it: raises the generation */
 };
 
 /*
- * Open a volume on this host: load the root (or use `created`, just written by root_create with its etag),
- * claim it, bind or recover the local state under cache_dir/volumes/UUID (mismatch: quarantined, and the
- * store's image is served only if `local_expected` is false, else -EUCLEAN). It has no lanes yet.
+ * Open a volume on this host: load the root (or use `created`, just written by root_create with its
+ * etag), claim it, bind or recover the local state under cache_dir/volumes/UUID (mismatch:
+ * quarantined, and the store's image is served only if `local_expected` is false, else -EUCLEAN).
+ * It has no lanes yet.
  */
 int volume_open(struct engine *e, const char *name, enum volume_claim claim, bool local_expected,
 		const struct root *created, const char *etag, uint64_t op_id, struct volume **out,
 		struct fmt_err *err) __must_check;
 /*
- * Close without uploading; local state stays for the next open. Lanes must be removed. Cancels a running
- * upload.
+ * Close without uploading; local state stays for the next open. Lanes must be removed. Cancels a
+ * running upload.
  */
 void volume_close(struct volume *v);
-/* Upload everything acknowledged before the call. May run while lanes serve I/O. timeout_ns 0 = none. */
-int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id, struct fmt_err *err)
-	__must_check;
-/* Drain, give up ownership in the root, remove the local state. Lanes must be removed. Then close it. */
+/* Upload everything acknowledged before the call. May run while lanes serve I/O. timeout_ns 0 =
+ * none. */
+int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id,
+		 struct fmt_err *err) __must_check;
+/* Drain, give up ownership in the root, remove the local state. Lanes must be removed. Then close
+ * it. */
 int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
 /* Delete the root, then the local state. Lanes must be removed. Then close it. */
 int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
@@ -85,7 +93,8 @@ int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err) __must
 int volume_lane_add(struct volume *v, struct worker *w, struct lane **out) __must_check;
 /* Remove all lanes; no request may be in flight. */
 void volume_lanes_remove(struct volume *v);
-/* For the kernel's partition scan (up to 6.17 inside START_DEV): make the first and last blocks resident. */
+/* For the kernel's partition scan (up to 6.17 inside START_DEV): make the first and last blocks
+ * resident. */
 int volume_prefetch_edges(struct volume *v, uint64_t op_id) __must_check;
 
 /* Immutable after open; any thread. */
@@ -102,7 +111,7 @@ enum volume_mode { VOLUME_RW, VOLUME_READ_ONLY, VOLUME_FENCED, VOLUME_POISONED }
 struct volume_info {
 	struct root root;
 	enum volume_mode mode;
-	char why[200]; /* of a mode other than RW */
+	char why[200];                         /* of a mode other than RW */
 	uint64_t dirty_bytes, oldest_dirty_ns; /* age of the oldest un-uploaded write, 0 = none */
 	uint64_t reads, writes, flushes, read_bytes, write_bytes, errors;
 	uint64_t uploads, upload_failures, layer_seq, parked;

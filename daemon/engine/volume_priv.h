@@ -2,9 +2,9 @@
 /*
  * Inside of an open volume, shared by the engine's files only.
  *
- * Locks: v->mut serialises the mutators (upload, drain, release) and is held across I/O by background
- * threads; no worker takes it. v->lock guards view, lanes and flush state, is held for pointer
- * operations only.
+ * Locks: v->mut serialises the mutators (upload, drain, release) and is held across I/O by
+ * background threads; no worker takes it. v->lock guards view, lanes and flush state, is held for
+ * pointer operations only.
  */
 #ifndef GFS_ENGINE_VOLUME_PRIV_H
 #define GFS_ENGINE_VOLUME_PRIV_H
@@ -12,24 +12,25 @@
 #include "engine/volume.h"
 
 /*
- * What a request reads through, immutable (storage rule 7). Reference-counted by lanes' lane_views, by
- * v->view, and by flush rounds; holds a reference on each part.
+ * What a request reads through, immutable (storage rule 7). Reference-counted by lanes' lane_views,
+ * by v->view, and by flush rounds; holds a reference on each part.
  */
 struct view {
 	int refs; /* atomic */
 	struct layer *active;
-	struct layer *frozen;	   /* or NULL */
+	struct layer *frozen;      /* or NULL */
 	struct manifest *manifest; /* or NULL: empty */
 };
 
 /*
- * A lane's adoption of one view. Counters belong to the lane's worker: no atomics in the hot path. A
- * retired lane_view tells its waiter when its writes have drained, and is freed after its last request.
+ * A lane's adoption of one view. Counters belong to the lane's worker: no atomics in the hot path.
+ * A retired lane_view tells its waiter when its writes have drained, and is freed after its last
+ * request.
  */
 struct lane_view {
 	struct view *view;
-	uint32_t writes;  /* in flight */
-	uint32_t total;	  /* in flight, all kinds */
+	uint32_t writes; /* in flight */
+	uint32_t total;  /* in flight, all kinds */
 	bool retired;
 	struct view_change *change; /* to tell when the writes have drained, once retired */
 };
@@ -39,13 +40,14 @@ struct lane {
 	struct worker *w;
 	unsigned int index;
 	struct lane_view *cur;
-	bool withhold;		  /* storage rule 6: completions in `cur` wait for the release */
-	struct list_head held;	  /* withheld requests (gfs_req.node) */
-	struct list_head parked;  /* waiting for local space */
-	struct worker_msg kick;	  /* retry parked; posted by the housekeeper */
-	int kick_posted;	  /* atomic */
-	uint64_t reads, writes, flushes, read_bytes, write_bytes, errors; /* worker writes, others read */
-	uint64_t last_block;	  /* end of the last read, for prefetch */
+	bool withhold;           /* storage rule 6: completions in `cur` wait for the release */
+	struct list_head held;   /* withheld requests (gfs_req.node) */
+	struct list_head parked; /* waiting for local space */
+	struct worker_msg kick;  /* retry parked; posted by the housekeeper */
+	int kick_posted;         /* atomic */
+	uint64_t reads, writes, flushes, read_bytes, write_bytes,
+		errors;      /* worker writes, others read */
+	uint64_t last_block; /* end of the last read, for prefetch */
 };
 
 #define VOLUME_LANES_MAX 64
@@ -53,26 +55,27 @@ struct lane {
 struct volume {
 	struct engine *e;
 	struct list_head node; /* engine's list of open volumes */
-	int dirfd;	       /* cache_dir/volumes/UUID */
+	int dirfd;             /* cache_dir/volumes/UUID */
 	char dir_name[37];
 	int dev_id; /* atomic */
 
-	pthread_mutex_t mut;   /* serialises mutators */
-	pthread_mutex_t lock;  /* see above */
-	pthread_cond_t cond;   /* with lock: upload finished, state changed */
+	pthread_mutex_t mut;  /* serialises mutators */
+	pthread_mutex_t lock; /* see above */
+	pthread_cond_t cond;  /* with lock: upload finished, state changed */
 
-	struct view *view; /* latest; under lock */
+	struct view *view;  /* latest; under lock */
 	struct layer *next; /* ready for the next switch; only under mut */
 	struct lane *lane[VOLUME_LANES_MAX];
 	unsigned int nr_lanes;
 	bool changing; /* a view change is under way: lanes may not go; under lock */
 
-	struct root root;	     /* as last published; written under mut + lock */
-	char etag[STORE_ETAG_MAX];   /* under mut */
+	struct root root;          /* as last published; written under mut + lock */
+	char etag[STORE_ETAG_MAX]; /* under mut */
+	struct publish *publish;   /* upload.c: a root PUT that is not definite yet; under mut */
 
-	int mode;		     /* enum volume_mode, atomic */
-	char why[200];		     /* under lock */
-	bool closing;		     /* atomic: cancel background work */
+	int mode;      /* enum volume_mode, atomic */
+	char why[200]; /* under lock */
+	bool closing;  /* atomic: cancel background work */
 
 	/* Flush rounds (storage rule 2), under lock; see flush.c. */
 	struct list_head flush_waiting, flush_current;
@@ -80,29 +83,30 @@ struct volume {
 	bool flush_running;
 
 	/* Housekeeping. */
-	int dirty_queued;	      /* atomic: on the engine's dirty stack or list */
-	struct volume *dirty_next;    /* engine's lock-free stack */
-	struct list_head dirty_node;  /* housekeeper's list */
-	bool upload_queued;	      /* under lock: an upload job is queued or running */
-	bool upload_wanted;	      /* under lock */
+	int dirty_queued;                /* atomic: on the engine's dirty stack or list */
+	struct volume *dirty_next;       /* engine's lock-free stack */
+	struct list_head dirty_node;     /* housekeeper's list */
+	bool upload_queued;              /* under lock: an upload job is queued or running */
+	bool upload_wanted;              /* under lock */
 	uint64_t age_ns, last_upload_ns; /* adaptive upload age; housekeeper only */
 	struct pool_job upload_job;
 	uint64_t backoff_ns, retry_at_ns; /* under lock */
-	uint32_t parked;	      /* atomic */
-	bool reserve_queued;	      /* under lock: a layer_reserve job is queued */
+	uint32_t parked;                  /* atomic */
+	bool reserve_queued;              /* under lock: a layer_reserve job is queued */
+	unsigned int local_jobs;     /* under lock: running after their reservation */
 	struct pool_job reserve_job;
-	uint64_t reserve_sector;      /* under lock: what to reserve */
+	uint64_t reserve_sector; /* under lock: what to reserve */
 	uint32_t reserve_nsectors;
 	uint64_t uploads, upload_failures, upload_bytes; /* under lock */
 	bool uploading;
-	bool removed;			  /* local files are gone: nothing to sync at close */
+	bool removed;                     /* local files are gone: nothing to sync at close */
 	uint64_t gone_reads, gone_writes; /* of lanes removed; under lock */
 };
 
 struct engine {
 	struct engine_config cfg;
 	char *cache_dir, *host_id;
-	int cache_fd;	/* cache_dir */
+	int cache_fd;   /* cache_dir */
 	int volumes_fd; /* cache_dir/volumes */
 	struct store *store;
 	struct workers *workers;
@@ -121,9 +125,9 @@ struct engine {
 	/* Housekeeper: age, size and pressure triggers, parked requests. */
 	pthread_t housekeeper;
 	int wake_fd;
-	bool stop; /* atomic */
+	bool stop;                  /* atomic */
 	struct volume *dirty_stack; /* atomic */
-	uint64_t keeper_turn;	    /* turns of the housekeeper; under lock, with keeper_cond */
+	uint64_t keeper_turn;       /* turns of the housekeeper; under lock, with keeper_cond */
 	pthread_cond_t keeper_cond;
 };
 
@@ -133,21 +137,24 @@ struct view *view_get(struct view *vw);
 void view_put(struct view *vw);
 struct view *volume_view_get(struct volume *v); /* latest, referenced */
 /*
- * Make `vw` (reference taken over) the latest view of every lane and wait until all have adopted it.
- * cut: a consistent cut for a layer switch: completions in the new view are withheld until every lane
- * adopted it. Returns after the last write in flight into the old view has finished; reads may go on
- * in the old view, which their references keep whole. Under v->mut; blocks, for local I/O at most.
+ * Make `vw` (reference taken over) the latest view of every lane and wait until all have adopted
+ * it. cut: a consistent cut for a layer switch: completions in the new view are withheld until
+ * every lane adopted it. Returns after the last write in flight into the old view has finished;
+ * reads may go on in the old view, which their references keep whole. Under v->mut; blocks, for
+ * local I/O at most.
  */
 int volume_view_change(struct volume *v, struct view *vw, bool cut) __must_check;
 
 /*
- * Freeze the active layer: v->next becomes active, the old active one frozen (there must be no frozen
- * one). Under v->mut. 0, or 1 when the active layer is clean and nothing was done, or -errno.
+ * Freeze the active layer: v->next becomes active, the old active one frozen (there must be no
+ * frozen one). Under v->mut. 0, or 1 when the active layer is clean and nothing was done, or
+ * -errno.
  */
 int volume_switch_layer(struct volume *v) __must_check;
 /* Make sure that v->next exists, so that a switch needs no space. Under v->mut. */
 int volume_next_layer(struct volume *v) __must_check;
-/* After its publication: view without the frozen layer and with manifest m (reference taken over); removes its files. */
+/* After its publication: view without the frozen layer and with manifest m (reference taken over);
+ * removes its files. */
 int volume_drop_frozen(struct volume *v, struct manifest *m) __must_check;
 
 /* flush.c */
@@ -158,6 +165,15 @@ void flush_join(struct lane *lane, struct gfs_req *req);
 void lane_retry_parked(struct worker *w, struct worker_msg *msg);
 void req_finish(struct gfs_req *req, int res);
 void lane_view_unref(struct lane *lane, struct lane_view *lv, bool write);
+
+/*
+ * volume_local.c: recover the layers of v->root, or create the first; sets v->dirfd, v->view,
+ * v->next. With `expected`, missing or foreign layers are an error (-EUCLEAN, -ESTALE); otherwise
+ * foreign ones are moved to quarantine/. And remove them all, published or given up.
+ */
+int volume_local_open(struct volume *v, bool expected, struct manifest *m,
+		      struct fmt_err *err) __must_check;
+int volume_local_remove(struct volume *v) __must_check;
 
 /* volume.c */
 void volume_set_mode(struct volume *v, enum volume_mode mode, const char *fmt, ...) __printf(3, 4);
@@ -178,14 +194,18 @@ void housekeeper_forget(struct volume *v);
 void volume_dirty_notify(struct volume *v); /* lock-free, worker's thread */
 void volume_kick_parked(struct volume *v);  /* any thread */
 void volume_upload_queue(struct volume *v); /* any thread: have an upload job run soon */
-/* Any thread: have the active layer's space for this range allocated, then parked requests retried. */
+/* Any thread: have the active layer's space for this range allocated, then parked requests retried.
+ */
 void volume_reserve_queue(struct volume *v, uint64_t sector, uint32_t nsectors);
 
 /*
- * upload.c: one whole upload under v->mut: finish a frozen layer left over from before, or freeze the
- * active one; merge, pack, PUT packs, PUT the manifest, PUT the root, drop the frozen layer. 0; 1 when
- * there was nothing to do; -errno: the frozen layer stays, try again later (-ESTALE: fenced, mode set).
+ * upload.c: one whole upload under v->mut: finish a frozen layer left over from before, or freeze
+ * the active one; merge, pack, PUT packs, PUT the manifest, PUT the root, drop the frozen layer. 0;
+ * 1 when there was nothing to do; -errno: the frozen layer stays, try again later (-ESTALE: fenced,
+ * mode set).
  */
 int volume_upload_locked(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
+/* Free what an upload that did not end left in memory; when the volume is closed. */
+void upload_forget(struct volume *v);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Worker threads and their rings; see worker.h. All state of a worker belongs to its own thread, but
- * the message stack (lock-free, many producers) and its eventfd.
+ * Worker threads and their rings; see worker.h. All state of a worker belongs to its own thread,
+ * but the message stack (lock-free, many producers) and its eventfd.
  */
 #include "engine/worker.h"
 
@@ -19,8 +19,8 @@
 #define RING_CQ_ENTRIES 16384
 #define FIXED_FILES_MAX 32768
 #define SMALL_BUF_BYTES (16 * KiB)
-#define SMALL_BUFS	128
-#define LARGE_BUFS	12
+#define SMALL_BUFS      128
+#define LARGE_BUFS      12
 
 void (*worker_pause_hook)(unsigned int index);
 
@@ -121,9 +121,9 @@ void *worker_buf_get(struct worker *w, uint32_t len)
 void worker_buf_put(struct worker *w, void *buf)
 {
 	uint8_t *p = buf;
-	struct buf_class *c =
-		p >= w->small.base && p < w->small.base + w->small.each * w->small.nr ? &w->small
-										       : &w->large;
+	struct buf_class *c = p >= w->small.base && p < w->small.base + w->small.each * w->small.nr
+				      ? &w->small
+				      : &w->large;
 
 	c->free[c->nr_free++] = buf;
 	if (!list_empty(&c->waiters)) {
@@ -234,7 +234,8 @@ struct io_uring_sqe *worker_sqe(struct worker *w)
 		int r = worker_flush(w);
 
 		if (r < 0) {
-			/* A ring that refuses submissions serves nobody; the next daemon recovers. */
+			/* A ring that refuses submissions serves nobody; the next daemon recovers.
+			 */
 			log_err("worker %u: io_uring_submit failed (%s); giving up", w->index,
 				strerror(-r));
 			abort();
@@ -392,8 +393,8 @@ static void *worker_main(void *arg)
 	w->tid = (pid_t)syscall(SYS_gettid);
 	r = cap_effective_set(CAP_SYS_ADMIN, false);
 	if (r < 0)
-		log_warn("%s: cannot drop CAP_SYS_ADMIN (%s); the kernel will scan partitions", name,
-			 strerror(-r));
+		log_warn("%s: cannot drop CAP_SYS_ADMIN (%s); the kernel will scan partitions",
+			 name, strerror(-r));
 	r = ring_setup(w);
 	if (r < 0) {
 		worker_started(w, r);
@@ -417,7 +418,8 @@ static void *worker_main(void *arg)
 		if (unlikely(worker_pause_hook != NULL))
 			worker_pause_hook(w->index);
 		w->now = now_ns();
-		io_uring_for_each_cqe(&w->ring, head, cqe) {
+		io_uring_for_each_cqe(&w->ring, head, cqe)
+		{
 			struct worker_op *op = io_uring_cqe_get_data(cqe);
 
 			n++;

@@ -5,8 +5,9 @@
  * A worker never blocks except in io_uring_enter with nothing to do, and never on a lock that
  * background work holds.
  *
- * Storage rule 17: the lock fd of the local state is fixed file 0 of every ring, so the lock outlives
- * the last write in flight of a killed process. The char device of a ublk queue is a fixed file too.
+ * Storage rule 17: the lock fd of the local state is fixed file 0 of every ring, so the lock
+ * outlives the last write in flight of a killed process. The char device of a ublk queue is a fixed
+ * file too.
  */
 #ifndef GFS_ENGINE_WORKER_H
 #define GFS_ENGINE_WORKER_H
@@ -33,8 +34,8 @@ struct workers {
 };
 
 /*
- * Start `nr` workers (1..64) named "gfs-wN". lock_fd becomes fixed file 0 of every ring (-1: none, for
- * tests). Worker threads drop CAP_SYS_ADMIN from their effective set (it stays permitted, see
+ * Start `nr` workers (1..64) named "gfs-wN". lock_fd becomes fixed file 0 of every ring (-1: none,
+ * for tests). Worker threads drop CAP_SYS_ADMIN from their effective set (it stays permitted, see
  * worker_cap_sys_admin). -errno.
  */
 int workers_create(unsigned int nr, int lock_fd, struct workers **out) __must_check;
@@ -47,10 +48,10 @@ void worker_post(struct worker *w, struct worker_msg *msg);
 int worker_call(struct worker *w, int (*fn)(struct worker *w, void *arg), void *arg);
 
 /*
- * A zeroed SQE whose completion calls op->done, once (a multishot or uring_cmd that completes again has
- * been submitted again). Never NULL: submits when the queue is full. It is submitted at the end of the
- * loop turn, or by worker_flush now. The caller preps with io_uring_prep_*, which clears user_data, so
- * call worker_sqe_op(sqe, op) after the prep.
+ * A zeroed SQE whose completion calls op->done, once (a multishot or uring_cmd that completes again
+ * has been submitted again). Never NULL: submits when the queue is full. It is submitted at the end
+ * of the loop turn, or by worker_flush now. The caller preps with io_uring_prep_*, which clears
+ * user_data, so call worker_sqe_op(sqe, op) after the prep.
  */
 struct io_uring_sqe *worker_sqe(struct worker *w);
 static inline void worker_sqe_op(struct io_uring_sqe *sqe, struct worker_op *op)
@@ -67,16 +68,18 @@ uint64_t worker_now(const struct worker *w);
 unsigned int worker_index(const struct worker *w);
 pid_t worker_tid(const struct worker *w);
 
-/* Install fd in the ring's fixed-file table: slot >= 0, or -errno. Remove drops the ring's reference. */
+/* Install fd in the ring's fixed-file table: slot >= 0, or -errno. Remove drops the ring's
+ * reference. */
 int worker_file_install(struct worker *w, int fd) __must_check;
 void worker_file_remove(struct worker *w, int slot);
 
-/* Raise or drop CAP_SYS_ADMIN in this thread's effective set (partition scan follows the armer's). */
+/* Raise or drop CAP_SYS_ADMIN in this thread's effective set (partition scan follows the armer's).
+ */
 int worker_cap_sys_admin(struct worker *w, bool on) __must_check;
 
 /*
- * Aligned I/O buffers, preallocated: at least `len` (<= WORKER_BUF_MAX) bytes, or NULL when none is free
- * (queue `wait` then: its run is called when one was freed; take again then).
+ * Aligned I/O buffers, preallocated: at least `len` (<= WORKER_BUF_MAX) bytes, or NULL when none is
+ * free (queue `wait` then: its run is called when one was freed; take again then).
  */
 #define WORKER_BUF_MAX (512 * KiB)
 void *worker_buf_get(struct worker *w, uint32_t len);

@@ -33,6 +33,7 @@ struct ublk_queue {
 	struct ublk_queue_config c;
 	const struct ublksrv_io_desc *desc;
 	size_t desc_bytes;
+	struct lane *lane; /* atomic, set before requests can come */
 	struct ublk_io *ios;
 	size_t ios_bytes;
 	int slot; /* of the char device in the ring, or -1 */
@@ -195,7 +196,7 @@ static void tag_serve(struct worker *w, struct ublk_tag *t)
 	req->copy = req_copy;
 	req->done = req_done;
 	q->in_engine++;
-	lane_submit(q->c.lane, req);
+	lane_submit(__atomic_load_n(&q->lane, __ATOMIC_ACQUIRE), req);
 }
 
 /* FETCH or COMMIT_AND_FETCH completed: a request is here, or the tag is no longer armed. */
@@ -241,21 +242,22 @@ static int queue_arm(struct worker *w, struct ublk_queue *q)
 	}
 	/* The kernel looks at the capability of whoever arms, at that moment. */
 	if (q->c.scan) {
-		r = worker_cap_sys_admin(w, true);
-		if (r)
-			goto err;
+		/* What was prepared before is others': it must not be sent with the capability. */
+		r = worker_flush(w);
+		if (!r)
+			r = worker_cap_sys_admin(w, true);
+		if (r) {
+			worker_file_remove(w, q->slot);
+			q->slot = -1;
+			return r;
+		}
 	}
-	/* What was queued before belongs to others: it must not be sent with our capability. */
 	for (unsigned int i = 0; i < q->c.depth; i++)
 		tag_commit(w, &q->tags[i], UBLK_U_IO_FETCH_REQ, 0);
 	r = worker_flush(w);
 	if (q->c.scan && worker_cap_sys_admin(w, false))
 		log_err("worker %u: cannot drop CAP_SYS_ADMIN again", worker_index(w));
 	/* Prepared entries cannot be taken back: they are sent by the next turn of the loop. */
-	return r;
-err:
-	worker_file_remove(w, q->slot);
-	q->slot = -1;
 	return r;
 }
 
@@ -275,6 +277,8 @@ static void queue_add_run(struct worker *w, struct worker_msg *msg)
 		pthread_mutex_lock(&q->lock);
 		q->state = r ? QUEUE_FAILED : QUEUE_ARMED;
 		q->arm_error = r;
+		/* Without a fixed file nothing was prepared: there is nothing to wait for. */
+		q->idle = q->drained = q->slot < 0;
 		pthread_cond_broadcast(&q->cond);
 		pthread_mutex_unlock(&q->lock);
 	}
@@ -361,6 +365,7 @@ int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns)
 			continue;
 		if (q->state == QUEUE_POSTED) {
 			q->state = QUEUE_CANCELLED;
+			q->idle = q->drained = true;
 			break;
 		}
 		/* It is being armed this moment: that step does not wait for anybody. */
@@ -372,6 +377,16 @@ int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns)
 		r = q->arm_error;
 	pthread_mutex_unlock(&q->lock);
 	return r;
+}
+
+struct worker *queue_worker(const struct ublk_queue *q)
+{
+	return q->c.w;
+}
+
+void queue_set_lane(struct ublk_queue *q, struct lane *lane)
+{
+	__atomic_store_n(&q->lane, lane, __ATOMIC_RELEASE);
 }
 
 void queue_set_mode(struct ublk_queue *q, enum ublk_queue_mode mode)
@@ -417,7 +432,7 @@ static bool queue_on_worker(struct ublk_queue *q)
 	bool on;
 
 	pthread_mutex_lock(&q->lock);
-	on = q->slot >= 0 && !q->release_posted;
+	on = !q->release_posted && q->slot >= 0;
 	q->release_posted |= on;
 	pthread_mutex_unlock(&q->lock);
 	return on;

@@ -23,7 +23,6 @@ enum ublk_queue_mode {
 
 struct ublk_queue_config {
 	struct worker *w;
-	struct lane *lane;
 	int cdev_fd;
 	unsigned int index, depth;
 	bool scan;	 /* arm with CAP_SYS_ADMIN: the kernel may scan partitions */
@@ -43,6 +42,13 @@ int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out) 
  * armed; -errno: not armed. On failure only queue_release is left to do.
  */
 int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns) __must_check;
+/* Its worker. */
+struct worker *queue_worker(const struct ublk_queue *q);
+/*
+ * Where its requests go; once, before START_DEV or END_USER_RECOVERY lets any come. A lane is not needed
+ * to arm, so a queue that could not be armed leaves nothing on the volume.
+ */
+void queue_set_lane(struct ublk_queue *q, struct lane *lane);
 /* From now on; a request already in the engine is finished. Any thread, does not block. */
 void queue_set_mode(struct ublk_queue *q, enum ublk_queue_mode mode);
 /*

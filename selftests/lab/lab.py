@@ -271,8 +271,22 @@ class Lab:
                 with open(path, "wb") as f:
                     f.truncate(DISK_BYTES)
             disks.append((name, path, True))
+        if self.args.content:
+            disks.append(("content", self.content_disk(), False))
         console = os.path.join(self.dir, f"console-{len(self.boots)}.log")
         return vms.Vm(self.kernel_dir, self.initrd, disks, cpus, mem, accel, net, append, console)
+
+    def content_disk(self):
+        """The directory of --content as a read-only ext4 disk: /dev/lab/content."""
+        path = os.path.join(self.dir, "content.ext4")
+        if not os.path.exists(path):
+            size = int(subprocess.run(["du", "-sxk", self.args.content], check=True,
+                                      capture_output=True, text=True).stdout.split()[0])
+            subprocess.run([image.find_program("mke2fs"), "-q", "-F", "-t", "ext4", "-O",
+                            "^has_journal", "-d", self.args.content, path,
+                            f"{size * 5 // 4 + 65536}k"], check=True,
+                           stdout=subprocess.DEVNULL)
+        return path
 
     def fresh_disks(self):
         for name in DISKS:
@@ -626,6 +640,8 @@ def main():
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
     parser.add_argument("--scenarios", action="append", default=[], metavar="DIR",
                         help="a further directory of scenarios")
+    parser.add_argument("--content", metavar="DIR",
+                        help="files for the guest: a read-only disk /dev/lab/content")
     parser.add_argument("--build", default=os.environ.get("O") or os.path.join(HERE, "../../build"),
                         metavar="O", help="the build directory")
     args = parser.parse_args()

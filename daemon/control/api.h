@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The HTTP API on a unix socket. One libmicrohttpd thread reads requests and writes answers; a request
+ * that may block runs on the pool while its connection is suspended. Nothing from a request reaches a
+ * handler before its size, its path and its caller were checked.
+ */
+#ifndef GFS_CONTROL_API_H
+#define GFS_CONTROL_API_H
+
+#include "control/host.h"
+
+#define API_BODY_MAX	    (64 * KiB)
+#define API_CONNECTIONS_MAX 512
+
+struct api;
+
+struct api_config {
+	const char *socket; /* path; mode 0600 */
+	bool metrics;
+	unsigned int idle_timeout_s; /* of a connection that sends or reads nothing */
+};
+
+/*
+ * Listen. Borrows host, engine and pool. -EADDRINUSE when somebody answers on the socket; a stale one is
+ * replaced. The sentence is in err.
+ */
+int api_start(const struct api_config *c, struct host *h, struct engine *e, struct pool *pool,
+	      struct api **out, struct fmt_err *err) __must_check;
+/* No new connections from now on. Any thread. */
+void api_quiesce(struct api *a);
+/* Wait until no request runs: 0, or -ETIMEDOUT (then api_stop must not be called). */
+int api_wait_idle(struct api *a, uint64_t timeout_ns) __must_check;
+/* Close everything, remove the socket. */
+void api_stop(struct api *a);
+
+/* ---- requests, for routes.c ---- */
+
+struct MHD_Connection;
+
+struct api_response {
+	unsigned int status;
+	const char *type; /* NULL: application/json */
+	char *body;	  /* malloc'ed */
+	size_t len;
+};
+
+struct api_request {
+	struct api *api;
+	const struct api_route *route;
+	char name[GFS_NAME_MAX]; /* of the path, checked; "" if the route has none */
+	bool force;
+	uint64_t timeout_ns; /* 0 = none given */
+	char *body;
+	size_t body_len;
+	uint64_t op_id;
+	struct api_response resp;
+
+	/* api.c's */
+	struct MHD_Connection *conn;
+	struct pool_job job;
+	int state;
+};
+
+/* Query arguments that a route accepts. */
+#define API_ARG_FORCE	(1u << 0)
+#define API_ARG_TIMEOUT (1u << 1)
+
+struct api_route {
+	const char *method, *path; /* "*" in the path stands for a volume's name */
+	bool quick;	   /* never blocks: runs on the HTTP thread, even when the pool is busy */
+	unsigned int args; /* API_ARG_* */
+	bool body;	   /* takes one; for other routes it must be empty or {} */
+	void (*run)(struct api_request *req);
+};
+
+extern const struct api_route api_routes[];
+extern const unsigned int api_routes_nr;
+
+struct host *api_host(struct api *a);
+struct engine *api_engine(struct api *a);
+bool api_metrics_enabled(const struct api *a);
+
+/* Answer with {"error": sentence, "code": code, "status": status}. */
+void api_error(struct api_request *req, unsigned int status, const char *code, const char *fmt, ...)
+	__printf(4, 5);
+/* The same for a failed operation. */
+void api_op_error(struct api_request *req, const struct op_err *err);
+
+#endif

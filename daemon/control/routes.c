@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The routes of the API: a table, and one small handler each that turns a request into an operation of
+ * host.h and its outcome into JSON. Handlers marked quick run on the HTTP thread, others on the pool.
+ */
+#include <json-c/json.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "control/api.h"
+#include "control/json_input.h"
+#include "control/metrics.h"
+
+/* A drain or detach without a timeout of its own ends after this. */
+#define DRAIN_TIMEOUT_NS (600 * NSEC_PER_SEC)
+
+/* ---- JSON out ---- */
+
+static void add_str(struct json_object *o, const char *key, const char *s)
+{
+	json_object_object_add(o, key, json_object_new_string(s));
+}
+
+static void add_u64(struct json_object *o, const char *key, uint64_t v)
+{
+	json_object_object_add(o, key, json_object_new_uint64(v));
+}
+
+static void add_bool(struct json_object *o, const char *key, bool v)
+{
+	json_object_object_add(o, key, json_object_new_boolean(v));
+}
+
+static const char *mode_name(enum volume_mode m)
+{
+	static const char *const names[] = {
+		[VOLUME_RW] = "rw",
+		[VOLUME_READ_ONLY] = "read_only",
+		[VOLUME_FENCED] = "fenced",
+		[VOLUME_POISONED] = "poisoned",
+	};
+
+	return (unsigned int)m < ARRAY_SIZE(names) ? names[m] : "unknown";
+}
+
+static void add_root(struct json_object *o, const struct root *r)
+{
+	char uuid[37];
+
+	uuid_format(r->uuid, uuid);
+	add_str(o, "uuid", uuid);
+	add_u64(o, "size_bytes", r->size_bytes);
+	add_u64(o, "block_bytes", r->block_bytes);
+	add_bool(o, "partitions", r->partitions);
+	add_bool(o, "read_only", r->read_only);
+	add_str(o, "owner", r->owner);
+	add_u64(o, "generation", r->generation);
+	add_u64(o, "sequence", r->sequence);
+	add_u64(o, "created_s", r->created_s);
+}
+
+static void add_live(struct json_object *o, const struct volume_info *i)
+{
+	add_str(o, "mode", mode_name(i->mode));
+	if (i->mode != VOLUME_RW)
+		add_str(o, "why", i->why);
+	add_u64(o, "dirty_bytes", i->dirty_bytes);
+	json_object_object_add(o, "oldest_dirty_s",
+			       json_object_new_double((double)i->oldest_dirty_ns / NSEC_PER_SEC));
+	add_bool(o, "uploading", i->uploading);
+	add_u64(o, "uploads", i->uploads);
+	add_u64(o, "upload_failures", i->upload_failures);
+	add_u64(o, "reads", i->reads);
+	add_u64(o, "writes", i->writes);
+	add_u64(o, "flushes", i->flushes);
+	add_u64(o, "read_bytes", i->read_bytes);
+	add_u64(o, "write_bytes", i->write_bytes);
+	add_u64(o, "errors", i->errors);
+	add_u64(o, "waiting_for_space", i->parked);
+}
+
+static struct json_object *volume_json(const struct host_volume_info *v)
+{
+	struct json_object *o = json_object_new_object();
+	char dev[32];
+
+	add_str(o, "name", v->name);
+	add_str(o, "state", host_state_name(v->state));
+	if (v->state == HOST_FAILED)
+		add_str(o, "why", v->why);
+	if (v->busy)
+		add_str(o, "busy", v->busy);
+	if (v->dev_id >= 0) {
+		snprintf(dev, sizeof(dev), "/dev/ublkb%d", v->dev_id);
+		add_str(o, "device", dev);
+		json_object_object_add(o, "dev_id", json_object_new_int(v->dev_id));
+	} else if (v->state != HOST_DETACHED) {
+		json_object_object_add(o, "device", NULL);
+	}
+	if (v->known)
+		add_root(o, &v->info.root);
+	if (v->open)
+		add_live(o, &v->info);
+	return o;
+}
+
+static void respond(struct api_request *req, unsigned int status, struct json_object *o)
+{
+	req->resp.body = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	req->resp.len = req->resp.body ? strlen(req->resp.body) : 0;
+	req->resp.status = status;
+	json_object_put(o);
+}
+
+/* Answer with the volume as it is now. */
+static void respond_volume(struct api_request *req, unsigned int status)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	char why[200];
+
+	if (host_show(api_host(req->api), req->name, req->op_id, &v, why, &err))
+		api_op_error(req, &err);
+	else
+		respond(req, status, volume_json(&v));
+}
+
+/* ---- handlers ---- */
+
+struct put_body {
+	uint64_t size, block_bytes;
+	bool partitions, read_only;
+};
+
+static const struct json_in_field put_fields[] = {
+	{.name = "size",
+	 .type = JSON_IN_SIZE,
+	 .offset = offsetof(struct put_body, size),
+	 .required = true,
+	 .min = VOLUME_BYTES_MIN,
+	 .max = VOLUME_BYTES_MAX,
+	 .multiple = 4096},
+	{.name = "block_bytes",
+	 .type = JSON_IN_SIZE,
+	 .offset = offsetof(struct put_body, block_bytes),
+	 .min = 4 * KiB,
+	 .max = MiB,
+	 .multiple = 4096},
+	{.name = "partitions", .type = JSON_IN_BOOL, .offset = offsetof(struct put_body, partitions)},
+	{.name = "read_only", .type = JSON_IN_BOOL, .offset = offsetof(struct put_body, read_only)},
+};
+
+static void put_export(struct api_request *req)
+{
+	struct put_body body = {0};
+	struct volume_def def;
+	struct op_err err;
+	char msg[256];
+	bool created;
+
+	if (json_input_parse(req->body, req->body_len, put_fields, ARRAY_SIZE(put_fields), &body, msg,
+			     sizeof(msg))) {
+		api_error(req, 400, "bad_request", "%s", msg);
+		return;
+	}
+	if (body.block_bytes & (body.block_bytes - 1)) {
+		api_error(req, 400, "bad_request", "\"block_bytes\" must be a power of two");
+		return;
+	}
+	def = (struct volume_def){
+		.name = req->name,
+		.size_bytes = body.size,
+		.block_bytes = (uint32_t)body.block_bytes,
+		.partitions = body.partitions,
+		.read_only = body.read_only,
+	};
+	if (host_create_volume(api_host(req->api), &def, req->op_id, &created, &err))
+		api_op_error(req, &err);
+	else
+		respond_volume(req, created ? 201 : 200);
+}
+
+static void get_export(struct api_request *req)
+{
+	respond_volume(req, 200);
+}
+
+static void delete_export(struct api_request *req)
+{
+	struct json_object *o;
+	struct op_err err;
+
+	if (host_remove(api_host(req->api), req->name, req->force, req->op_id, &err)) {
+		api_op_error(req, &err);
+		return;
+	}
+	o = json_object_new_object();
+	add_str(o, "name", req->name);
+	add_str(o, "state", "removed");
+	respond(req, 200, o);
+}
+
+static void list_add(const struct host_volume_info *v, void *arg)
+{
+	json_object_array_add(arg, volume_json(v));
+}
+
+static void list_exports(struct api_request *req)
+{
+	struct json_object *o = json_object_new_object(), *all = json_object_new_array();
+	struct op_err err;
+	int r = host_list(api_host(req->api), req->op_id, list_add, all, &err);
+
+	json_object_object_add(o, "volumes", all);
+	/* This host's volumes are told in any case: they matter most when the store is away. */
+	add_bool(o, "complete", !r);
+	if (r)
+		add_str(o, "error", err.msg);
+	respond(req, 200, o);
+}
+
+static void attach_export(struct api_request *req)
+{
+	struct op_err err;
+	bool changed;
+
+	if (host_attach(api_host(req->api), req->name, req->op_id, &changed, &err))
+		api_op_error(req, &err);
+	else
+		respond_volume(req, 200);
+}
+
+static void detach_export(struct api_request *req)
+{
+	struct op_err err;
+
+	if (host_detach(api_host(req->api), req->name, req->force,
+			req->timeout_ns ? req->timeout_ns : DRAIN_TIMEOUT_NS, req->op_id, &err))
+		api_op_error(req, &err);
+	else
+		respond_volume(req, 200);
+}
+
+static void drain_export(struct api_request *req)
+{
+	struct op_err err;
+
+	if (host_drain(api_host(req->api), req->name,
+		       req->timeout_ns ? req->timeout_ns : DRAIN_TIMEOUT_NS, req->op_id, &err))
+		api_op_error(req, &err);
+	else
+		respond_volume(req, 200);
+}
+
+static void takeover_export(struct api_request *req)
+{
+	struct op_err err;
+
+	if (host_takeover(api_host(req->api), req->name, req->force, req->op_id, &err))
+		api_op_error(req, &err);
+	else
+		respond_volume(req, 200);
+}
+
+static struct json_object *summary_json(const struct host_summary *s)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_str(o, "status", "ok");
+	add_str(o, "version", GFS_VERSION);
+	add_bool(o, "ready", s->ready);
+	add_u64(o, "attached", s->attached);
+	add_u64(o, "stopped", s->stopped);
+	add_u64(o, "recovering", s->recovering);
+	add_u64(o, "failed", s->failed);
+	add_u64(o, "failed_retrying", s->failed_passing);
+	add_u64(o, "pending_creates", s->pending);
+	return o;
+}
+
+static void get_health(struct api_request *req)
+{
+	struct host_summary s;
+
+	host_summary_read(api_host(req->api), &s);
+	respond(req, 200, summary_json(&s));
+}
+
+static void get_ready(struct api_request *req)
+{
+	struct host_summary s;
+	struct json_object *o;
+
+	host_summary_read(api_host(req->api), &s);
+	o = summary_json(&s);
+	if (!s.ready) {
+		add_str(o, "error", "volumes of this host are still being recovered");
+		add_str(o, "code", "not_ready");
+	}
+	respond(req, s.ready ? 200 : 503, o);
+}
+
+static void get_metrics(struct api_request *req)
+{
+	if (!api_metrics_enabled(req->api)) {
+		api_error(req, 404, "no_route", "metrics are switched off in the configuration");
+		return;
+	}
+	req->resp.body = metrics_text(api_host(req->api), api_engine(req->api), &req->resp.len);
+	req->resp.status = 200;
+	req->resp.type = "text/plain; version=0.0.4; charset=utf-8";
+}
+
+const struct api_route api_routes[] = {
+	{"PUT", "/api/exports/*", .run = put_export, .body = true},
+	{"GET", "/api/exports/*", .run = get_export},
+	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE},
+	{"GET", "/api/exports", .run = list_exports},
+	{"POST", "/api/exports/*/attach", .run = attach_export},
+	{"POST", "/api/exports/*/detach", .run = detach_export, .args = API_ARG_FORCE | API_ARG_TIMEOUT},
+	{"POST", "/api/exports/*/drain", .run = drain_export, .args = API_ARG_TIMEOUT},
+	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE},
+	{"GET", "/health", .run = get_health, .quick = true},
+	{"GET", "/health/ready", .run = get_ready, .quick = true},
+	{"GET", "/metrics", .run = get_metrics, .quick = true},
+};
+const unsigned int api_routes_nr = ARRAY_SIZE(api_routes);
