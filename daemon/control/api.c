@@ -72,7 +72,7 @@ void api_error(struct api_request *req, unsigned int status, const char *code, c
 	json_object_object_add(o, "code", json_object_new_string(code));
 	json_object_object_add(o, "status", json_object_new_int((int)status));
 	free(req->resp.body);
-	req->resp.body = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	req->resp.body = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	req->resp.len = req->resp.body ? strlen(req->resp.body) : 0;
 	req->resp.status = status;
 	req->resp.type = NULL;

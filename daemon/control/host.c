@@ -322,6 +322,11 @@ void host_summary_read(struct host *h, struct host_summary *out)
 	out->ready = h->recovered && !out->recovering && !out->failed_passing && !h->stopping;
 }
 
+const struct host_config *host_cfg(const struct host *h)
+{
+	return &h->cfg;
+}
+
 /* ---- maintenance ---- */
 
 /* Sleeps without a timer unless a pending record or a failed volume is due at a known time. */

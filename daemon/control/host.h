@@ -117,6 +117,8 @@ struct host_summary {
 	unsigned int attached, stopped, recovering, failed, failed_passing, pending;
 };
 void host_summary_read(struct host *h, struct host_summary *out);
+/* As created, immutable. */
+const struct host_config *host_cfg(const struct host *h);
 
 /*
  * The host id "name/uuid" into out[len]; the uuid is made once and kept in state_dir/host-id. name NULL or

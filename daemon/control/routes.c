@@ -106,7 +106,7 @@ static struct json_object *volume_json(const struct host_volume_info *v)
 
 static void respond(struct api_request *req, unsigned int status, struct json_object *o)
 {
-	req->resp.body = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	req->resp.body = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	req->resp.len = req->resp.body ? strlen(req->resp.body) : 0;
 	req->resp.status = status;
 	json_object_put(o);
@@ -139,7 +139,7 @@ static const struct json_in_field put_fields[] = {
 	 .required = true,
 	 .min = VOLUME_BYTES_MIN,
 	 .max = VOLUME_BYTES_MAX,
-	 .multiple = 4096},
+	 .multiple = SECTOR_SIZE},
 	{.name = "block_bytes",
 	 .type = JSON_IN_SIZE,
 	 .offset = offsetof(struct put_body, block_bytes),
@@ -280,10 +280,17 @@ static struct json_object *summary_json(const struct host_summary *s)
 
 static void get_health(struct api_request *req)
 {
+	const struct host_config *c = host_cfg(api_host(req->api));
 	struct host_summary s;
+	struct json_object *o;
 
 	host_summary_read(api_host(req->api), &s);
-	respond(req, 200, summary_json(&s));
+	o = summary_json(&s);
+	add_str(o, "host_id", c->host_id);
+	add_str(o, "state_dir", c->state_dir);
+	add_str(o, "cache_dir", c->cache_dir);
+	add_str(o, "store", engine_store(api_engine(req->api))->url);
+	respond(req, 200, o);
 }
 
 static void get_ready(struct api_request *req)

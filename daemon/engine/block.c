@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One block to and from its stored form. Any thread; each keeps its own pair of zstd contexts, which
- * die with it.
+ * One block to and from its stored form. Any thread; each keeps its own pair of zstd contexts,
+ * which die with it.
  */
 #include "engine/wire.h"
 

@@ -9,14 +9,14 @@
 
 #include "lib/hash.h"
 
-#define SECTOR_SIZE	 512u
-#define GFS_NAME_MAX	 128	      /* with NUL: [A-Za-z0-9][A-Za-z0-9._-]{0,126} */
-#define CHUNK_BYTES	 (128 * MiB)  /* fixed by format version 1 */
-#define BLOCK_BYTES	 (64 * KiB)   /* default; a power of two, 4 KiB .. 1 MiB */
+#define SECTOR_SIZE      512u
+#define GFS_NAME_MAX     128         /* with NUL: [A-Za-z0-9][A-Za-z0-9._-]{0,126} */
+#define CHUNK_BYTES      (128 * MiB) /* fixed by format version 1 */
+#define BLOCK_BYTES      (64 * KiB)  /* default; a power of two, 4 KiB .. 1 MiB */
 #define VOLUME_BYTES_MIN (1 * MiB)
 #define VOLUME_BYTES_MAX (64 * TiB)
-#define PACK_ID_LEN	 16
-#define MANIFEST_ID_MAX	 48 /* "%020llu.%016llx" and NUL */
+#define PACK_ID_LEN      16
+#define MANIFEST_ID_MAX  48 /* "%020llu.%016llx" and NUL */
 
 struct fmt_err {
 	char msg[1024];
@@ -40,11 +40,11 @@ struct root {
 	char manifest_id[MANIFEST_ID_MAX]; /* "" = none: all zeros */
 	uint8_t manifest_sha256[SHA256_LEN];
 	uint64_t manifest_bytes;
-	uint8_t nonce[16]; /* of the operation that wrote this body (storage rule 11) */
+	uint8_t nonce[16];  /* of the operation that wrote this body (storage rule 11) */
 	uint64_t created_s; /* wall clock, for people */
 };
 
-/* malloc'ed JSON (NUL-terminated, *len without NUL); -ENOMEM; -EINVAL: root_parse would refuse it. */
+/* malloc'ed JSON and a NUL, which *len leaves out. -ENOMEM; -EINVAL: root_parse would refuse it. */
 int root_encode(const struct root *r, char **json, size_t *len) __must_check;
 int root_parse(const char *json, size_t len, struct root *r, struct fmt_err *e) __must_check;
 /* "exports/NAME/export.json" into key[STORE_KEY_MAX]. */
@@ -52,15 +52,17 @@ void root_key(const char *name, char *key, size_t len);
 
 /* ---- manifest: manifests/UUID/ID, write-once, flattened ---- */
 
-/* One pack that holds blocks of one chunk. Entries are sorted by chunk; within one chunk newest first. */
+/* One pack that holds blocks of one chunk. Entries are sorted by chunk; within one chunk newest
+ * first. */
 struct manifest_entry {
 	uint32_t chunk;
-	uint32_t nblocks;		    /* entries in its index */
+	uint32_t nblocks; /* entries in its index */
 	uint8_t pack_id[PACK_ID_LEN];
-	uint64_t index_off;		    /* of the pack's index section within the pack object */
+	uint64_t index_off; /* of the pack's index section within the pack object */
 	uint32_t index_len;
 	uint32_t reserved;
-	uint8_t index_sha256[SHA256_LEN];   /* "pack hash": of the index section, which holds each block's */
+	uint8_t index_sha256[SHA256_LEN]; /* "pack hash": of the index section, which holds each
+					     block's */
 };
 
 /* Immutable once built; reference-counted (atomic). */
@@ -79,11 +81,10 @@ struct manifest *manifest_get(struct manifest *m);
 void manifest_put(struct manifest *m); /* NULL is fine */
 /* malloc'ed; -ENOMEM; -EINVAL: manifest_parse would refuse it. */
 int manifest_encode(const struct manifest *m, void **buf, size_t *len) __must_check;
-int manifest_parse(const void *buf, size_t len, struct manifest **out, struct fmt_err *e)
-	__must_check;
+int manifest_parse(const void *buf, size_t len, struct manifest **out,
+		   struct fmt_err *e) __must_check;
 /* First entry of the chunk and the number of entries for it (0 = none). O(log n). */
-const struct manifest_entry *manifest_chunk(const struct manifest *m, uint32_t chunk,
-					    uint32_t *nr);
+const struct manifest_entry *manifest_chunk(const struct manifest *m, uint32_t chunk, uint32_t *nr);
 void manifest_key(const uint8_t uuid[16], const char *id, char *key, size_t len);
 
 /* ---- pack: chunks/IDX/PACKID.pack ---- */
@@ -98,7 +99,7 @@ struct pack_index_entry {
 	uint32_t block; /* within the chunk */
 	uint8_t kind;
 	uint8_t pad[3];
-	uint32_t off, clen; /* stored bytes within the pack object */
+	uint32_t off, clen;         /* stored bytes within the pack object */
 	uint8_t sha256[SHA256_LEN]; /* of the uncompressed block */
 };
 
@@ -119,19 +120,21 @@ int pack_writer_add(struct pack_writer *w, uint32_t block, enum pack_block_kind 
 		    const void *data, uint32_t clen, const uint8_t sha256[SHA256_LEN]) __must_check;
 size_t pack_writer_bytes(const struct pack_writer *w); /* so far, without index */
 uint32_t pack_writer_blocks(const struct pack_writer *w);
-/* Finish: *buf stays owned by the writer, valid until pack_writer_free; fills entry for the manifest. */
+/* Finish: *buf stays owned by the writer, valid until pack_writer_free; fills entry for the
+ * manifest. */
 int pack_writer_finish(struct pack_writer *w, const void **buf, size_t *len,
 		       struct manifest_entry *entry) __must_check;
 void pack_writer_free(struct pack_writer *w);
 /*
- * From the last PACK_TRAILER_BYTES of a pack object of object_bytes: what a manifest would say about it.
- * For tools that read packs no manifest names; readers of volumes do not need it.
+ * From the last PACK_TRAILER_BYTES of a pack object of object_bytes: what a manifest would say
+ * about it. For tools that read packs no manifest names; readers of volumes do not need it.
  */
 #define PACK_TRAILER_BYTES 88
 int pack_trailer_parse(const void *buf, uint64_t object_bytes, struct manifest_entry *entry,
 		       struct fmt_err *e) __must_check;
 
-/* Parse an index section fetched by the manifest entry; checks its hash, chunk, id, order, ranges. */
+/* Parse an index section fetched by the manifest entry; checks its hash, chunk, id, order, ranges.
+ */
 int pack_index_parse(const void *buf, size_t len, const struct manifest_entry *want,
 		     uint32_t block_bytes, struct pack_index **out, struct fmt_err *e) __must_check;
 /* Binary search; NULL if the pack does not hold the block. */
@@ -139,11 +142,13 @@ const struct pack_index_entry *pack_index_find(const struct pack_index *idx, uin
 void pack_key(uint32_t chunk, const uint8_t pack_id[PACK_ID_LEN], char *key, size_t len);
 
 /*
- * The stored form of a block into out[cap >= ZSTD bound]: kind, clen, and the hash of the block. All
- * zeros: PACK_ZERO, hash zeroed, out untouched. What zstd (level) hardly shrinks is copied, PACK_RAW.
+ * The stored form of a block into out[cap >= ZSTD bound]: kind, clen, and the hash of the block.
+ * All zeros: PACK_ZERO, hash zeroed, out untouched. What zstd (level) hardly shrinks is copied,
+ * PACK_RAW.
  */
 int block_encode(const void *block, uint32_t block_bytes, int level, void *out, size_t cap,
-		 enum pack_block_kind *kind, uint32_t *clen, uint8_t sha256[SHA256_LEN]) __must_check;
+		 enum pack_block_kind *kind, uint32_t *clen,
+		 uint8_t sha256[SHA256_LEN]) __must_check;
 /* Decompress and verify; -EBADMSG when the hash or length is wrong. out has block_bytes. */
 int block_decode(const struct pack_index_entry *e, const void *stored, void *out,
 		 uint32_t block_bytes) __must_check;

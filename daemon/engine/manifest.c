@@ -5,8 +5,8 @@
  */
 #include "engine/wire.h"
 
-#define MAGIC	    "GFSMANIF"
-#define VERSION	    1
+#define MAGIC       "GFSMANIF"
+#define VERSION     1
 #define HEAD_BYTES  80
 #define ENTRY_BYTES 72
 
@@ -148,8 +148,8 @@ static int frame_check(const uint8_t *p, size_t len, struct fmt_err *e)
 		return r;
 	if (get_le64(p, H_HEAD_SUM) != hash_xxh3(p, H_HEAD_SUM))
 		return fmt_fail(e, -EBADMSG, "manifest: checksum of the header is wrong");
-	if (get_le32(p, H_HEAD_BYTES) != HEAD_BYTES ||
-	    get_le32(p, H_ENTRY_BYTES) != ENTRY_BYTES || get_le32(p, H_RESERVED))
+	if (get_le32(p, H_HEAD_BYTES) != HEAD_BYTES || get_le32(p, H_ENTRY_BYTES) != ENTRY_BYTES ||
+	    get_le32(p, H_RESERVED))
 		return fmt_fail(e, -EBADMSG, "manifest: malformed header");
 	want = HEAD_BYTES + (uint64_t)get_le32(p, H_NR) * ENTRY_BYTES;
 	if (len != want)

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Packs: blocks of one chunk, one after the other, behind a header and before an index section and a
- * trailer. The writer builds one in memory and belongs to one thread; a parsed index is immutable.
+ * Packs: blocks of one chunk, one after the other, behind a header and before an index section and
+ * a trailer. The writer builds one in memory and belongs to one thread; a parsed index is
+ * immutable.
  *
- * Readers come from the manifest, which has place, length and hash of the index section; the trailer
- * lets a pack that no manifest describes be read from its end.
+ * Readers come from the manifest, which has place, length and hash of the index section; the
+ * trailer lets a pack that no manifest describes be read from its end.
  */
 #include "engine/wire.h"
 
-#define VERSION	       1
+#define VERSION        1
 #define HEAD_MAGIC     "GFSPACK\0"
 #define INDEX_MAGIC    "GFSPKIDX"
 #define TRAILER_MAGIC  "GFSPKEND"
@@ -24,8 +25,8 @@ enum {
 	H_PACK_ID = 16,
 	H_CHUNK = 32,
 	H_BLOCK_BYTES = 36,
-	H_SUM = 40,	/* pack: XXH3 of the bytes before */
-	H_NR = 40,	/* index */
+	H_SUM = 40,      /* pack: XXH3 of the bytes before */
+	H_NR = 40,       /* index */
 	H_RESERVED = 44, /* index */
 };
 
@@ -262,7 +263,8 @@ int pack_trailer_parse(const void *buf, uint64_t object_bytes, struct manifest_e
 	return 0;
 }
 
-/* `end`: where the entry before ended. Stored blocks follow each other in the order of the blocks. */
+/* `end`: where the entry before ended. Stored blocks follow each other in the order of the blocks.
+ */
 static int index_entry_check(const struct pack_index *idx, uint32_t i, uint64_t end,
 			     uint64_t index_off, struct fmt_err *e)
 {

@@ -2,14 +2,13 @@
 /*
  * The root of a volume as JSON, and the rules for names. Pure functions over memory, any thread.
  *
- * The checksum is the last member and covers every byte before the comma that introduces it, so it is
- * verified over the text, before any JSON is parsed. The layout of that trailer, `magic` and `version`
- * hold for all versions: a future one is recognised as such, not called corrupt.
+ * The checksum is the last member and covers every byte before the comma that introduces it, so it
+ * is verified over the text, before any JSON is parsed. The layout of that trailer, `magic` and
+ * `version` hold for all versions: a future one is recognised as such, not called corrupt.
  */
 #include "engine/wire.h"
 
 #include <json-c/json.h>
-
 
 #define ROOT_MAGIC     "glidefs-root"
 #define ROOT_VERSION   1
@@ -37,9 +36,10 @@ int volume_name_check(const char *name, struct fmt_err *e)
 		return fmt_fail(e, -EINVAL, "volume name must begin with a letter or a digit");
 	for (size_t i = 1; i < n; i++)
 		if (!plain_char(name[i]) && !strchr("._-", name[i]))
-			return fmt_fail(e, -EINVAL,
-					"volume name has byte 0x%02x at %zu; allowed are A-Z a-z 0-9 . _ -",
-					(unsigned char)name[i], i);
+			return fmt_fail(
+				e, -EINVAL,
+				"volume name has byte 0x%02x at %zu; allowed are A-Z a-z 0-9 . _ -",
+				(unsigned char)name[i], i);
 	return 0;
 }
 
@@ -251,8 +251,7 @@ static int get_str(struct json_object *o, const char *key, char *buf, size_t siz
 	return 0;
 }
 
-static int get_hex(struct json_object *o, const char *key, void *out, size_t len,
-		   struct fmt_err *e)
+static int get_hex(struct json_object *o, const char *key, void *out, size_t len, struct fmt_err *e)
 {
 	char hex[2 * SHA256_LEN + 1];
 	int r = get_str(o, key, hex, sizeof(hex), e);

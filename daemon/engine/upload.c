@@ -171,10 +171,17 @@ out:
 
 /* ---- the root ---- */
 
+/* Only what publishing changes is written: workers read the volume's size and block size unlocked. */
 static void publish_landed(struct volume *v, const char *etag)
 {
+	const struct root *r = &v->publish->root;
+
 	pthread_mutex_lock(&v->lock);
-	v->root = v->publish->root;
+	v->root.sequence = r->sequence;
+	memcpy(v->root.manifest_id, r->manifest_id, sizeof(v->root.manifest_id));
+	memcpy(v->root.manifest_sha256, r->manifest_sha256, sizeof(v->root.manifest_sha256));
+	v->root.manifest_bytes = r->manifest_bytes;
+	memcpy(v->root.nonce, r->nonce, sizeof(v->root.nonce));
 	memcpy(v->etag, etag, sizeof(v->etag));
 	pthread_mutex_unlock(&v->lock);
 	v->publish->landed = true;

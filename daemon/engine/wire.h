@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Little-endian fields of the binary formats at byte offsets, and the checks they share. Private to the
- * format files. The caller has checked that the offset lies within the buffer.
+ * Little-endian fields of the binary formats at byte offsets, and the checks they share. Private to
+ * the format files. The caller has checked that the offset lies within the buffer.
  */
 #ifndef GFS_ENGINE_WIRE_H
 #define GFS_ENGINE_WIRE_H

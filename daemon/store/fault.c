@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The fault store: decides at submit what goes wrong with an operation (fault_rules.c), then carries it
- * out. One thread does everything that happens at a time: delays, errors, hangs, late performances.
+ * The fault store: decides at submit what goes wrong with an operation (fault_rules.c), then
+ * carries it out. One thread does everything that happens at a time: delays, errors, hangs, late
+ * performances.
  *
- * Each operation has a fault_op, which is on the list of things to come or is being performed by the
- * inner store. The lock guards the rules, the list and the count of fault_ops. The inner store gets
- * copies of operations, so that the caller's can be answered while the inner one still runs; only a
- * late performance, which outlives its caller's buffers, copies those too.
+ * Each operation has a fault_op, which is on the list of things to come or is being performed by
+ * the inner store. The lock guards the rules, the list and the count of fault_ops. The inner store
+ * gets copies of operations, so that the caller's can be answered while the inner one still runs;
+ * only a late performance, which outlives its caller's buffers, copies those too.
  */
 #include "store/fault_priv.h"
 #include "lib/log.h"
@@ -155,7 +156,7 @@ static void timed_add(struct fault_store *fs, struct fault_op *f)
 {
 	struct fault_op *pos;
 
-	list_for_each_entry(pos, &fs->timed, node)
+	list_for_each_entry (pos, &fs->timed, node)
 		if (pos->at_ns > f->at_ns)
 			break;
 	list_add_tail(&f->node, &pos->node);
@@ -192,12 +193,14 @@ static void *fault_thread(void *arg)
 
 	prctl(PR_SET_NAME, "gfs-fault");
 	pthread_mutex_lock(&fs->lock);
-	/* When closing, everything is due at once; what the inner store still performs is waited for. */
+	/* When closing, everything is due at once; what the inner store still performs is waited
+	 * for. */
 	while (!fs->stop || fs->nr_ops) {
 		struct fault_op *f;
 
 		if (!list_empty(&fs->no_memory)) {
-			struct store_op *op = list_first_entry(&fs->no_memory, struct store_op, node);
+			struct store_op *op =
+				list_first_entry(&fs->no_memory, struct store_op, node);
 
 			list_del(&op->node);
 			pthread_mutex_unlock(&fs->lock);
@@ -263,7 +266,8 @@ static void plan(struct fault_op *f)
 static void fault_submit(struct store *s, struct store_op *op)
 {
 	struct fault_store *fs = container_of(s, struct fault_store, s);
-	uint64_t start_ns = op->start_ns ? op->start_ns : now_ns(), deadline = store_op_deadline(op);
+	uint64_t start_ns = op->start_ns ? op->start_ns : now_ns(),
+		 deadline = store_op_deadline(op);
 	struct fault_op *f = calloc(1, sizeof(*f));
 
 	pthread_mutex_lock(&fs->lock);
@@ -395,7 +399,7 @@ void store_fault_release(struct store *s)
 		return;
 	list_init(&due);
 	pthread_mutex_lock(&fs->lock);
-	list_for_each_entry_safe(f, n, &fs->timed, node) {
+	list_for_each_entry_safe (f, n, &fs->timed, node) {
 		if (f->next != NEXT_HANG)
 			continue;
 		list_del(&f->node);

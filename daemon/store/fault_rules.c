@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Rules of the fault store: parsing, matching, drawing. Owns no thread; the fault store's lock
- * serialises judging. Each rule draws from a generator of its own, seeded by the common seed and its
- * place, so one rule's draws do not depend on how often another one matched.
+ * serialises judging. Each rule draws from a generator of its own, seeded by the common seed and
+ * its place, so one rule's draws do not depend on how often another one matched.
  */
 #include "store/fault_priv.h"
 
@@ -12,11 +12,11 @@
 #include <string.h>
 
 #define RULES_MAX 64
-#define MS_MAX	  (24 * 3600 * 1000ull)
+#define MS_MAX    (24 * 3600 * 1000ull)
 
-#define BIT(n)	 (1u << (n))
+#define BIT(n)   (1u << (n))
 #define MUTATING (BIT(STORE_PUT) | BIT(STORE_DELETE))
-#define ANY_OP	 (MUTATING | BIT(STORE_GET) | BIT(STORE_HEAD) | BIT(STORE_LIST))
+#define ANY_OP   (MUTATING | BIT(STORE_GET) | BIT(STORE_HEAD) | BIT(STORE_LIST))
 
 struct fault_rule {
 	unsigned int ops; /* set of BIT(enum store_op_type) */
@@ -39,7 +39,7 @@ static const struct {
 	const char *name;
 	unsigned int ops;
 } op_names[] = {
-	{"get", BIT(STORE_GET)},   {"put", BIT(STORE_PUT)},	  {"head", BIT(STORE_HEAD)},
+	{"get", BIT(STORE_GET)},   {"put", BIT(STORE_PUT)},       {"head", BIT(STORE_HEAD)},
 	{"list", BIT(STORE_LIST)}, {"delete", BIT(STORE_DELETE)}, {"*", ANY_OP},
 };
 
@@ -66,13 +66,27 @@ static const struct {
 	const char *name;
 	int err;
 } errno_names[] = {
-	{"EIO", EIO},		    {"ENOSPC", ENOSPC},		{"ETIMEDOUT", ETIMEDOUT},
-	{"ENOENT", ENOENT},	    {"EEXIST", EEXIST},		{"ESTALE", ESTALE},
-	{"EACCES", EACCES},	    {"EPERM", EPERM},		{"EAGAIN", EAGAIN},
-	{"EBUSY", EBUSY},	    {"ENOMEM", ENOMEM},		{"ENODATA", ENODATA},
-	{"ERANGE", ERANGE},	    {"ECONNRESET", ECONNRESET}, {"ECONNREFUSED", ECONNREFUSED},
-	{"EHOSTUNREACH", EHOSTUNREACH}, {"EPIPE", EPIPE},	{"EROFS", EROFS},
-	{"EDQUOT", EDQUOT},	    {"EMFILE", EMFILE},		{"ENETUNREACH", ENETUNREACH},
+	{"EIO", EIO},
+	{"ENOSPC", ENOSPC},
+	{"ETIMEDOUT", ETIMEDOUT},
+	{"ENOENT", ENOENT},
+	{"EEXIST", EEXIST},
+	{"ESTALE", ESTALE},
+	{"EACCES", EACCES},
+	{"EPERM", EPERM},
+	{"EAGAIN", EAGAIN},
+	{"EBUSY", EBUSY},
+	{"ENOMEM", ENOMEM},
+	{"ENODATA", ENODATA},
+	{"ERANGE", ERANGE},
+	{"ECONNRESET", ECONNRESET},
+	{"ECONNREFUSED", ECONNREFUSED},
+	{"EHOSTUNREACH", EHOSTUNREACH},
+	{"EPIPE", EPIPE},
+	{"EROFS", EROFS},
+	{"EDQUOT", EDQUOT},
+	{"EMFILE", EMFILE},
+	{"ENETUNREACH", ENETUNREACH},
 };
 
 /* splitmix64, by its published constants. */
@@ -191,7 +205,8 @@ static int rule_parse(struct fault_rules *rules, char *text, char *err, size_t e
 	if (!word)
 		return 0;
 	if (!strncmp(word, "seed=", 5)) {
-		if (!parse_u64(word + 5, UINT64_MAX, &rules->seed) || strtok_r(NULL, " \t\n", &save))
+		if (!parse_u64(word + 5, UINT64_MAX, &rules->seed) ||
+		    strtok_r(NULL, " \t\n", &save))
 			return fail(err, err_len, "bad '%.80s'", word);
 		return 0;
 	}
@@ -199,7 +214,8 @@ static int rule_parse(struct fault_rules *rules, char *text, char *err, size_t e
 		return fail(err, err_len, "more than %d rules", RULES_MAX);
 	if (!parse_target(&r, word))
 		return fail(err, err_len,
-			    "'%.80s' is not get, put, head, list, delete or *, with :KEYGLOB", word);
+			    "'%.80s' is not get, put, head, list, delete or *, with :KEYGLOB",
+			    word);
 	word = strtok_r(NULL, " \t\n", &save);
 	if (!word || !parse_action(&r, word))
 		return fail(err, err_len, "'%.80s' is no action", word ? word : "");

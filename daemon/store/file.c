@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * file://DIR: a store in a directory. Keys are files below DIR, '/' separates directories. Any number
- * of processes may use one DIR at the same time.
+ * file://DIR: a store in a directory. Keys are files below DIR, '/' separates directories. Any
+ * number of processes may use one DIR at the same time.
  *
- * Owns DIR/.tmp (bodies being written) and DIR/.locks/keys. Operations run on two small pools, so that
- * guests' reads never queue behind uploads; nothing runs on the submitter's thread.
+ * Owns DIR/.tmp (bodies being written) and DIR/.locks/keys. Operations run on two small pools, so
+ * that guests' reads never queue behind uploads; nothing runs on the submitter's thread.
  *
- * A PUT writes and syncs a file in .tmp, then publishes it with link(2) or rename(2): a reader, another
- * process or a crash sees the whole object or none. Whatever changes a key holds that key's lock, a
- * byte of .locks/keys (an OFD lock: it works between threads and processes, and dies with its holder),
- * from the test of the condition to the change. Success is reported only after every directory on the
- * way to DIR is synced: a directory that is found rather than made here may still be its maker's to
- * sync.
+ * A PUT writes and syncs a file in .tmp, then publishes it with link(2) or rename(2): a reader,
+ * another process or a crash sees the whole object or none. Whatever changes a key holds that key's
+ * lock, a byte of .locks/keys (an OFD lock: it works between threads and processes, and dies with
+ * its holder), from the test of the condition to the change. Success is reported only after every
+ * directory on the way to DIR is synced: a directory that is found rather than made here may still
+ * be its maker's to sync.
  *
- * ETag = inode, size and mtime of the file. Objects are never changed in place, so this names one PUT,
- * not merely one content; a ranged GET costs no read of the whole object, as recomputing a content hash
- * would, and no extended attributes are needed, which tmpfs and copies do not keep. So that neither a
- * reused inode nor a coarse clock can make a later PUT look like an earlier one (ABA), each PUT sets
- * the nanoseconds of mtime to a random number; the seconds stay the file system's own, which GC needs.
+ * ETag = inode, size and mtime of the file. Objects are never changed in place, so this names one
+ * PUT, not merely one content; a ranged GET costs no read of the whole object, as recomputing a
+ * content hash would, and no extended attributes are needed, which tmpfs and copies do not keep. So
+ * that neither a reused inode nor a coarse clock can make a later PUT look like an earlier one
+ * (ABA), each PUT sets the nanoseconds of mtime to a random number; the seconds stay the file
+ * system's own, which GC needs.
  */
 #include "store/store_priv.h"
 #include "store/file_priv.h"
@@ -33,9 +34,10 @@
 #define URGENT_THREADS 5
 #define BULK_THREADS   3
 #define STALE_TMP_S    3600
-#define IO_STEP	       (8 * MiB) /* between two looks at the deadline */
-/* Another process may remove an empty directory as often as we make it; it cannot do so for ever. */
-#define PUBLISH_TRIES  64
+#define IO_STEP        (8 * MiB) /* between two looks at the deadline */
+/* Another process may remove an empty directory as often as we make it; it cannot do so for ever.
+ */
+#define PUBLISH_TRIES 64
 
 struct file_store {
 	struct store s;
@@ -75,7 +77,8 @@ static void result_from_stat(struct store_op *op, const struct stat *st)
 	etag_format(st, op->etag);
 }
 
-/* Fails at the deadline although the lock's holder may be stopped for ever, hence no F_OFD_SETLKW. */
+/* Fails at the deadline although the lock's holder may be stopped for ever, hence no F_OFD_SETLKW.
+ */
 static int key_lock(int dirfd, const struct store_op *op, int *fd_out)
 {
 	struct flock fl = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
@@ -100,7 +103,8 @@ static int key_lock(int dirfd, const struct store_op *op, int *fd_out)
 	return 0;
 }
 
-/* Make the directories above key. */
+/* Make the directories above key. One may vanish again at once (ENOENT): publish() comes back then.
+ */
 static int parents_make(int dirfd, const char *key)
 {
 	char path[STORE_KEY_MAX];
@@ -108,7 +112,7 @@ static int parents_make(int dirfd, const char *key)
 	for (const char *p = strchr(key, '/'); p; p = strchr(p + 1, '/')) {
 		snprintf(path, sizeof(path), "%.*s", (int)(p - key), key);
 		if (mkdirat(dirfd, path, 0700) < 0 && errno != EEXIST)
-			return -errno;
+			return errno == ENOENT ? 0 : -errno;
 	}
 	return 0;
 }
@@ -293,7 +297,8 @@ static int match_check(struct file_store *fs, const struct store_op *op)
 	return strncmp(etag, op->etag, sizeof(etag)) ? -ESTALE : 0;
 }
 
-/* Give the finished temporary its name, under the key's lock. `linked`: tmp still has its own name. */
+/* Give the finished temporary its name, under the key's lock. `linked`: tmp still has its own name.
+ */
 static int publish(struct file_store *fs, const struct store_op *op, const char *tmp, bool *linked)
 {
 	struct stat st;
@@ -378,7 +383,7 @@ static int op_list(struct file_store *fs, struct store_op *op)
 }
 
 static int (*const op_run[])(struct file_store *fs, struct store_op *op) = {
-	[STORE_GET] = op_get,	[STORE_PUT] = op_put,	    [STORE_HEAD] = op_head,
+	[STORE_GET] = op_get,   [STORE_PUT] = op_put,       [STORE_HEAD] = op_head,
 	[STORE_LIST] = op_list, [STORE_DELETE] = op_delete,
 };
 
@@ -437,8 +442,7 @@ static int tmp_clean(int dirfd, time_t now_s)
 		return -ENOMEM;
 	}
 	while ((de = readdir(d))) {
-		if (de->d_name[0] == '.' ||
-		    fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (de->d_name[0] == '.' || fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			continue;
 		if (st.st_mtim.tv_sec < now_s - STALE_TMP_S)
 			unlinkat(fd, de->d_name, 0);
@@ -525,8 +529,8 @@ int store_file_open(const char *url, struct store **out, char *err, size_t err_l
 	int r;
 
 	if (path[0] != '/') {
-		snprintf(err, err_len, "store URL '%.200s': the directory must be absolute, file:///DIR",
-			 url);
+		snprintf(err, err_len,
+			 "store URL '%.200s': the directory must be absolute, file:///DIR", url);
 		return -EINVAL;
 	}
 	fs = calloc(1, sizeof(*fs));

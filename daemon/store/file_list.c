@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * LIST of the file store: a walk over the directory tree in key order. Owns nothing beyond the call;
- * runs on the file store's threads, takes no lock.
+ * LIST of the file store: a walk over the directory tree in key order. Owns nothing beyond the
+ * call; runs on the file store's threads, takes no lock.
  *
- * Byte order of whole keys is not the order of directory entries: "a-b" sorts before "a/c". It is their
- * order once each directory's name ends in '/', so entries carry that slash. The walk keeps its own
- * stack; its depth is bounded by the length of a key.
+ * Byte order of whole keys is not the order of directory entries: "a-b" sorts before "a/c". It is
+ * their order once each directory's name ends in '/', so entries carry that slash. The walk keeps
+ * its own stack; its depth is bounded by the length of a key.
  */
 #include "store/file_priv.h"
 

@@ -7,8 +7,9 @@
 
 /*
  * LIST over the tree below dirfd, whose key is a legal prefix: fills op->entries, nr_entries and
- * truncated. What appears or vanishes meanwhile may or may not be listed; what stays is, once. Blocks.
- * 0, -EINVAL (no room for entries), -ETIMEDOUT past deadline_ns, -ENOMEM, -errno of the file system.
+ * truncated. What appears or vanishes meanwhile may or may not be listed; what stays is, once.
+ * Blocks. 0, -EINVAL (no room for entries), -ETIMEDOUT past deadline_ns, -ENOMEM, -errno of the
+ * file system.
  */
 int file_list(int dirfd, struct store_op *op, uint64_t deadline_ns) __must_check;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The store's front: opening by URL, stamping and timing of operations, the blocking form. Owns no
- * thread and no lock; everything here runs on the caller's thread except store_complete(), which runs
- * on the implementation's.
+ * thread and no lock; everything here runs on the caller's thread except store_complete(), which
+ * runs on the implementation's.
  */
 #include "store/store_priv.h"
 #include "store/fault.h"

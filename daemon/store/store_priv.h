@@ -14,7 +14,8 @@
  */
 void store_complete(struct store_op *op, int res);
 
-/* When op must have ended, now_ns() clock; never 0. Does not change op, which its owner may reuse. */
+/* When op must have ended, now_ns() clock; never 0. Does not change op, which its owner may reuse.
+ */
 uint64_t store_op_deadline(const struct store_op *op);
 
 /* Total length of a PUT body in bytes. */
@@ -27,12 +28,13 @@ static inline bool store_op_mutates(const struct store_op *op)
 }
 
 /*
- * 0, or -EINVAL: a key is 1..511 bytes of parts joined by '/', each part 1..255 bytes and not starting
- * with a dot. `prefix`: a LIST prefix, which may also be empty or end anywhere.
+ * 0, or -EINVAL: a key is 1..511 bytes of parts joined by '/', each part 1..255 bytes and not
+ * starting with a dot. `prefix`: a LIST prefix, which may also be empty or end anywhere.
  */
 int store_key_check(const char *key, bool prefix) __must_check;
 
-/* file.c: open the directory of "file:///dir", creating it; blocks. -errno with a sentence in err. */
+/* file.c: open the directory of "file:///dir", creating it; blocks. -errno with a sentence in err.
+ */
 int store_file_open(const char *url, struct store **out, char *err, size_t err_len) __must_check;
 
 #endif

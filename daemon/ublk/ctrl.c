@@ -56,6 +56,11 @@ struct ublk_ctrl {
 	int started; /* 0 not yet, 1, or -errno; with cond */
 	pthread_cond_t cond;
 
+	/* Injected failure, for tests: GFS_UBLK_FAIL=NAME:ERRNO[:NTH] in the environment. */
+	char fail_name[32];
+	int fail_errno;
+	unsigned int fail_nth; /* under lock: counts down to the one that fails */
+
 	/* The thread's own. */
 	struct io_uring ring;
 	uint64_t event_value;
@@ -321,6 +326,21 @@ static void *ctrl_main(void *arg)
 
 /* ---- callers ---- */
 
+static void fault_read(struct ublk_ctrl *c)
+{
+	const char *rule = getenv("GFS_UBLK_FAIL");
+
+	if (rule &&
+	    sscanf(rule, "%31[A-Z_]:%d:%u", c->fail_name, &c->fail_errno, &c->fail_nth) == 2)
+		c->fail_nth = 1;
+}
+
+/* Under c->lock. */
+static bool fault_hits(struct ublk_ctrl *c, uint32_t op)
+{
+	return c->fail_nth && !strcmp(c->fail_name, ublk_cmd_name(op)) && --c->fail_nth == 0;
+}
+
 int ublk_ctrl_create(struct ublk_ctrl **out)
 {
 	struct ublk_ctrl *c = calloc(1, sizeof(*c));
@@ -332,6 +352,7 @@ int ublk_ctrl_create(struct ublk_ctrl **out)
 	cond_init_mono(&c->cond);
 	list_init(&c->queue);
 	list_init(&c->in_flight);
+	fault_read(c);
 	c->event_fd = -1;
 	c->fd = open("/dev/ublk-control", O_RDWR | O_CLOEXEC);
 	if (c->fd < 0) {
@@ -473,6 +494,14 @@ int ublk_ctrl_run(struct ublk_ctrl *c, const struct ublk_cmd_spec *spec, struct 
 	cmd->deadline_ns = cmd->queued_ns + spec->timeout_ns;
 
 	pthread_mutex_lock(&c->lock);
+	if (unlikely(fault_hits(c, cmd->op))) {
+		r = -c->fail_errno;
+		cmd_timing(spec, cmd, r);
+		cmd->refs = 1;
+		cmd_put(cmd);
+		pthread_mutex_unlock(&c->lock);
+		return r;
+	}
 	list_add_tail(&cmd->node, &c->queue);
 	ctrl_wake(c);
 	r = cmd_wait(c, cmd, cmd->deadline_ns + CALLER_GRACE_NS);

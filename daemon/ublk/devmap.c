@@ -20,6 +20,7 @@
 struct devmap {
 	int dirfd;
 	char boot_id[37];
+	bool whole;
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
 	struct devmap_entry *e;
@@ -210,7 +211,13 @@ static int devmap_load(struct devmap *m, struct fmt_err *err)
 	}
 	m->e = e;
 	m->nr = m->cap = nr;
+	m->whole = true;
 	return 0;
+}
+
+bool devmap_was_whole(const struct devmap *m)
+{
+	return m->whole;
 }
 
 int devmap_open(const char *state_dir, struct devmap **out, struct fmt_err *err)

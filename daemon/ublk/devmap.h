@@ -26,6 +26,10 @@ struct devmap;
  */
 int devmap_open(const char *state_dir, struct devmap **out, struct fmt_err *err) __must_check;
 void devmap_close(struct devmap *m);
+/*
+ * Was there a whole map of this boot? Only then does a missing entry mean anything.
+ */
+bool devmap_was_whole(const struct devmap *m);
 
 /* Change the map in memory; devmap_sync makes it durable. Any thread. -ENOMEM, -ENOSPC (too many). */
 int devmap_set(struct devmap *m, int dev_id, const uint8_t uuid[16], const char *name) __must_check;

@@ -205,39 +205,40 @@ void dev_undo(struct ublk_dev *dev)
 	dev_reap_later(dev);
 }
 
-/* Nobody uses it, but for those who only look: 0, or -EBUSY with who. */
-static int dev_check_unused(struct ublk_dev *dev, struct fmt_err *err)
+/*
+ * Stop it if nobody uses it. Where the driver can, it looks for openers itself, with no gap between look
+ * and stop; -EBUSY with who.
+ */
+static int dev_stop_unused(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err *err)
 {
 	const struct timespec pause = {.tv_nsec = TRANSIENT_POLL_NS};
 	uint64_t until = now_ns() + TRANSIENT_OPENER_NS;
 	char why[160];
-
-	while (ublk_dev_in_use(dev->id, why, sizeof(why))) {
-		if (now_ns() >= until) {
-			snprintf(err->msg, sizeof(err->msg), "volume %.30s: device in use: %.120s",
-				 dev->name, why);
-			return -EBUSY;
-		}
-		nanosleep(&pause, NULL);
-	}
-	return 0;
-}
-
-/* Where the driver can, it checks for openers itself, with no gap between check and stop. */
-static int dev_try_stop(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err *err)
-{
 	int r;
 
-	if (dev->late_stop || !(dev->flags & UBLK_F_SAFE_STOP_DEV))
+	/* A stop that is under way cannot be taken back. */
+	if (dev->late_stop)
 		return 0;
-	r = dev_cmd_resumed(dev, UBLK_U_CMD_TRY_STOP_DEV, deadline_ns, &dev->late_stop);
-	if (r == -EBUSY)
-		snprintf(err->msg, sizeof(err->msg), "volume %.60s: /dev/ublkb%d is open",
-			 dev->name, dev->id);
-	else if (r && r != -EOPNOTSUPP)
-		dev_fail(dev, "TRY_STOP_DEV", r, err);
-	else
+	for (;;) {
 		r = 0;
+		if (ublk_dev_in_use(dev->id, why, sizeof(why))) {
+			r = -EBUSY;
+		} else if (dev->flags & UBLK_F_SAFE_STOP_DEV) {
+			snprintf(why, sizeof(why), "/dev/ublkb%d is open", dev->id);
+			r = dev_cmd_resumed(dev, UBLK_U_CMD_TRY_STOP_DEV, deadline_ns,
+					    &dev->late_stop);
+		}
+		if (r != -EBUSY || now_ns() >= until)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	if (r == -EBUSY)
+		snprintf(err->msg, sizeof(err->msg), "volume %.30s: device in use: %.120s",
+			 dev->name, why);
+	else if (r == -EOPNOTSUPP)
+		r = 0;
+	else if (r)
+		dev_fail(dev, "TRY_STOP_DEV", r, err);
 	return r;
 }
 
@@ -249,9 +250,7 @@ int ublk_dev_remove(struct ublk_dev *dev, bool force, uint64_t op_id, struct fmt
 
 	dev->op_id = op_id;
 	if (!force && dev->step == DEV_STOP) {
-		r = dev_check_unused(dev, err);
-		if (!r)
-			r = dev_try_stop(dev, deadline, err);
+		r = dev_stop_unused(dev, deadline, err);
 		if (r)
 			return r;
 	}

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The bare minimal ublk server that our figures are measured against: USER_COPY, one O_DIRECT file whose
- * sectors are already written, no store, no log, no cache. One thread and one ring per queue, with the
- * ring flags of the daemon's workers; queues are armed like the daemon's (without CAP_SYS_ADMIN, so that
- * the kernel does not scan partitions).
+ * The bare minimal ublk server that our figures are measured against: USER_COPY, one O_DIRECT file
+ * whose sectors are already written, no store, no log, no cache. One thread and one ring per queue,
+ * with the ring flags of the daemon's workers; queues are armed like the daemon's (without
+ * CAP_SYS_ADMIN, so that the kernel does not scan partitions).
  *
- * Prints /dev/ublkbN when the device is there; SIGTERM or SIGINT stops and deletes it. The main thread
- * owns the control ring; each queue thread owns everything of its queue.
+ * Prints /dev/ublkbN when the device is there; SIGTERM or SIGINT stops and deletes it. With --loop
+ * it waits for commands on standard input instead, one a line: "add" makes a device and prints its
+ * path, "del" removes it and prints "gone", the end of input ends the program; so one process, like
+ * the daemon, makes many devices. The main thread owns the control ring; each queue thread owns
+ * everything of its queue. START_DEV is sent when all queues are armed (unless one is to be late).
  */
 #include "lib/util.h"
 #include "ublk/ublk_cmd.h"
@@ -16,6 +19,7 @@
 #include <getopt.h>
 #include <linux/capability.h>
 #include <linux/falloc.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +35,8 @@ struct options {
 	uint64_t size_bytes;
 	unsigned int queues, depth;
 	unsigned int arm_delay_ms;
-	bool recovery, part_scan;
+	uint64_t flags; /* all of them, or 0 */
+	bool recovery, part_scan, loop;
 };
 
 struct bare_queue;
@@ -52,6 +57,7 @@ struct bare_queue {
 	int cdev_fd, file_fd;
 	unsigned int delay_ms;
 	bool part_scan;
+	sem_t *armed;
 	const struct ublksrv_io_desc *desc;
 	struct bare_io *ios;
 	void *bufs;
@@ -116,8 +122,7 @@ static void io_fetch(struct bare_io *io, uint32_t cmd_op, int32_t result)
 	sqe->fd = 0;
 }
 
-static void io_to_file(struct bare_io *io, uint8_t opcode, uint64_t off, uint32_t len,
-		       int rw_flags)
+static void io_to_file(struct bare_io *io, uint8_t opcode, uint64_t off, uint32_t len, int rw_flags)
 {
 	struct io_uring_sqe *sqe = queue_sqe(io->q, io);
 
@@ -170,9 +175,9 @@ static void io_start(struct bare_io *io)
 		sqe->fd = 1;
 		sqe->off = off;
 		sqe->addr = len;
-		sqe->len = FALLOC_FL_KEEP_SIZE | (io->op == UBLK_IO_OP_DISCARD
-							  ? FALLOC_FL_PUNCH_HOLE
-							  : FALLOC_FL_ZERO_RANGE);
+		sqe->len =
+			FALLOC_FL_KEEP_SIZE | (io->op == UBLK_IO_OP_DISCARD ? FALLOC_FL_PUNCH_HOLE
+									    : FALLOC_FL_ZERO_RANGE);
 		return;
 	}
 	io_fetch(io, UBLK_U_IO_COMMIT_AND_FETCH_REQ, -EIO);
@@ -259,6 +264,7 @@ static void queue_event(struct bare_io *io, int res)
 static void *queue_main(void *arg)
 {
 	struct bare_queue *q = arg;
+	int r;
 
 	if (!q->part_scan)
 		queue_drop_cap_sys_admin();
@@ -271,14 +277,19 @@ static void *queue_main(void *arg)
 	}
 	for (unsigned int i = 0; i < q->depth; i++)
 		io_fetch(&q->ios[i], UBLK_U_IO_FETCH_REQ, 0);
+	r = io_uring_submit(&q->ring);
+	if (r != (int)q->depth)
+		errx(1, "queue %u: %d fetches submitted of %u", q->index, r, q->depth);
+	sem_post(q->armed);
 	while (q->gone < q->depth) {
 		struct io_uring_cqe *cqe;
 		unsigned int head, n = 0;
-		int r = io_uring_submit_and_wait(&q->ring, 1);
 
+		r = io_uring_submit_and_wait(&q->ring, 1);
 		if (r < 0 && r != -EINTR)
 			errx(1, "queue %u: io_uring_enter: %s", q->index, strerror(-r));
-		io_uring_for_each_cqe(&q->ring, head, cqe) {
+		io_uring_for_each_cqe(&q->ring, head, cqe)
+		{
 			n++;
 			queue_event(io_uring_cqe_get_data(cqe), cqe->res);
 		}
@@ -369,11 +380,14 @@ static int cdev_open(uint32_t dev_id)
 
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: bare_server --file FILE --size BYTES [--queues N] [--depth N] [--recovery]\n"
-		   "                   [--arm-delay-ms MS] [--part-scan]\n"
+	fprintf(f, "usage: bare_server --file FILE --size BYTES [--queues N] [--depth N] "
+		   "[--recovery]\n"
+		   "                   [--flags BITS] [--arm-delay-ms MS] [--part-scan] [--loop]\n"
 		   "  --recovery      ask for USER_RECOVERY and USER_RECOVERY_REISSUE\n"
+		   "  --flags         ask for exactly these UBLK_F_* bits\n"
 		   "  --arm-delay-ms  arm the last queue that much later\n"
-		   "  --part-scan     arm with CAP_SYS_ADMIN, so that the kernel scans partitions\n");
+		   "  --part-scan     arm with CAP_SYS_ADMIN, so that the kernel scans partitions\n"
+		   "  --loop          obey \"add\" and \"del\" on standard input\n");
 }
 
 static void options_parse(int argc, char **argv, struct options *o)
@@ -384,6 +398,8 @@ static void options_parse(int argc, char **argv, struct options *o)
 		{"queues", required_argument, NULL, 'q'},
 		{"depth", required_argument, NULL, 'd'},
 		{"arm-delay-ms", required_argument, NULL, 'a'},
+		{"flags", required_argument, NULL, 'F'},
+		{"loop", no_argument, NULL, 'l'},
 		{"recovery", no_argument, NULL, 'r'},
 		{"part-scan", no_argument, NULL, 'p'},
 		{"help", no_argument, NULL, 'h'},
@@ -407,6 +423,12 @@ static void options_parse(int argc, char **argv, struct options *o)
 			break;
 		case 'a':
 			o->arm_delay_ms = (unsigned int)strtoul(optarg, NULL, 0);
+			break;
+		case 'F':
+			o->flags = strtoull(optarg, NULL, 0);
+			break;
+		case 'l':
+			o->loop = true;
 			break;
 		case 'r':
 			o->recovery = true;
@@ -462,67 +484,126 @@ static struct ublksrv_ctrl_dev_info dev_add(const struct options *o)
 		info.flags |= UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
 	if (!o->part_scan)
 		info.flags |= features & UBLK_F_NO_AUTO_PART_SCAN;
+	if (o->flags)
+		info.flags = o->flags;
 	r = ctrl(UBLK_U_CMD_ADD_DEV, UINT32_MAX, &info, sizeof(info), 0);
 	if (r < 0)
 		errx(1, "ADD_DEV: %s", strerror(-r));
 	return info;
 }
 
-int main(int argc, char **argv)
-{
-	struct options o = {.queues = 2, .depth = 64};
+struct bare_dev {
 	struct ublksrv_ctrl_dev_info info;
 	struct bare_queue *queues;
-	int cdev_fd, file_fd, r, sig;
-	sigset_t set;
+	int cdev_fd;
+};
 
-	options_parse(argc, argv, &o);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	file_fd = file_prepare(&o);
-	ctrl_open();
-	info = dev_add(&o);
-	cdev_fd = cdev_open(info.dev_id);
-	r = dev_set_params(info.dev_id, o.size_bytes);
+static void dev_start(const struct options *o, int file_fd, struct bare_dev *dev)
+{
+	sem_t armed;
+	int r;
+
+	dev->info = dev_add(o);
+	dev->cdev_fd = cdev_open(dev->info.dev_id);
+	r = dev_set_params(dev->info.dev_id, o->size_bytes);
 	if (r < 0)
 		errx(1, "SET_PARAMS: %s", strerror(-r));
-	queues = calloc(info.nr_hw_queues, sizeof(*queues));
-	if (!queues)
+	dev->queues = calloc(dev->info.nr_hw_queues, sizeof(*dev->queues));
+	if (!dev->queues)
 		err(1, "queues");
-	for (unsigned int i = 0; i < info.nr_hw_queues; i++) {
-		queues[i] = (struct bare_queue){
+	sem_init(&armed, 0, 0);
+	for (unsigned int i = 0; i < dev->info.nr_hw_queues; i++) {
+		dev->queues[i] = (struct bare_queue){
 			.index = i,
-			.depth = info.queue_depth,
-			.cdev_fd = cdev_fd,
+			.depth = dev->info.queue_depth,
+			.cdev_fd = dev->cdev_fd,
 			.file_fd = file_fd,
-			.delay_ms = i == info.nr_hw_queues - 1u ? o.arm_delay_ms : 0,
-			.part_scan = o.part_scan,
+			.delay_ms = i == dev->info.nr_hw_queues - 1u ? o->arm_delay_ms : 0,
+			.part_scan = o->part_scan,
+			.armed = &armed,
 		};
-		r = pthread_create(&queues[i].thread, NULL, queue_main, &queues[i]);
+		r = pthread_create(&dev->queues[i].thread, NULL, queue_main, &dev->queues[i]);
 		if (r)
 			errx(1, "queue %u: %s", i, strerror(r));
 	}
-	r = ctrl(UBLK_U_CMD_START_DEV, info.dev_id, NULL, 0, (uint64_t)getpid());
+	/* A late queue is there to make START_DEV wait. */
+	for (unsigned int i = 0; !o->arm_delay_ms && i < dev->info.nr_hw_queues; i++)
+		while (sem_wait(&armed) < 0 && errno == EINTR)
+			;
+	r = ctrl(UBLK_U_CMD_START_DEV, dev->info.dev_id, NULL, 0, (uint64_t)getpid());
 	if (r < 0)
 		errx(1, "START_DEV: %s", strerror(-r));
-	printf("/dev/ublkb%u\n", info.dev_id);
+	for (unsigned int i = 0; o->arm_delay_ms && i < dev->info.nr_hw_queues; i++)
+		while (sem_wait(&armed) < 0 && errno == EINTR)
+			;
+	sem_destroy(&armed);
+	printf("/dev/ublkb%u\n", dev->info.dev_id);
 	fflush(stdout);
+}
 
-	sigwait(&set, &sig);
-	r = ctrl(UBLK_U_CMD_STOP_DEV, info.dev_id, NULL, 0, 0);
+static void dev_remove(struct bare_dev *dev)
+{
+	int r = ctrl(UBLK_U_CMD_STOP_DEV, dev->info.dev_id, NULL, 0, 0);
+
 	if (r < 0)
 		errx(1, "STOP_DEV: %s", strerror(-r));
-	for (unsigned int i = 0; i < info.nr_hw_queues; i++)
-		pthread_join(queues[i].thread, NULL);
-	close(cdev_fd);
-	r = ctrl(UBLK_U_CMD_DEL_DEV, info.dev_id, NULL, 0, 0);
+	for (unsigned int i = 0; i < dev->info.nr_hw_queues; i++)
+		pthread_join(dev->queues[i].thread, NULL);
+	close(dev->cdev_fd);
+	r = ctrl(UBLK_U_CMD_DEL_DEV, dev->info.dev_id, NULL, 0, 0);
 	if (r < 0)
 		errx(1, "DEL_DEV: %s", strerror(-r));
+	free(dev->queues);
+}
+
+static void obey_commands(const struct options *o, int file_fd)
+{
+	struct bare_dev dev;
+	bool there = false;
+	char line[32];
+
+	while (fgets(line, sizeof(line), stdin)) {
+		if (!strcmp(line, "add\n") && !there) {
+			dev_start(o, file_fd, &dev);
+			there = true;
+		} else if (!strcmp(line, "del\n") && there) {
+			dev_remove(&dev);
+			there = false;
+			puts("gone");
+			fflush(stdout);
+		} else {
+			errx(2, "bad command: %s", line);
+		}
+	}
+	if (there)
+		dev_remove(&dev);
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.queues = 2, .depth = 64};
+	struct bare_dev dev;
+	int file_fd, sig;
+	sigset_t set;
+
+	options_parse(argc, argv, &o);
+	if (!o.loop) {
+		sigemptyset(&set);
+		sigaddset(&set, SIGTERM);
+		sigaddset(&set, SIGINT);
+		sigprocmask(SIG_BLOCK, &set, NULL);
+	}
+	file_fd = file_prepare(&o);
+	ctrl_open();
+	if (o.loop) {
+		obey_commands(&o, file_fd);
+	} else {
+		dev_start(&o, file_fd, &dev);
+		sigwait(&set, &sig);
+		dev_remove(&dev);
+	}
 	io_uring_queue_exit(&ctrl_ring);
 	close(ctrl_fd);
 	close(file_fd);
-	free(queues);
 	return 0;
 }

@@ -71,6 +71,7 @@ static inline int __must_check figure_compute(const struct figure_pair *p, size_
 	double *ours, *ref, *ratio;
 	int r = -ENOMEM;
 
+	*out = (struct figure){.median = NAN, .lo = NAN, .hi = NAN};
 	if (!n || !resamples)
 		return -EINVAL;
 	for (size_t i = 0; i < n; i++)

@@ -107,11 +107,11 @@ static void unparsable_roots_are_not_written(void **state)
 	char *json;
 	size_t len;
 
-#define REFUSED(change)                                                                            \
-	do {                                                                                       \
-		struct root r = sample();                                                          \
-		change;                                                                            \
-		assert_int_equal(root_encode(&r, &json, &len), -EINVAL);                           \
+#define REFUSED(change)                                                  \
+	do {                                                             \
+		struct root r = sample();                                \
+		change;                                                  \
+		assert_int_equal(root_encode(&r, &json, &len), -EINVAL); \
 	} while (0)
 	REFUSED(memset(r.uuid, 0, 16));
 	REFUSED(r.name[0] = '\0');
@@ -246,11 +246,10 @@ static void unknown_members_are_tolerated(void **state)
 
 static void missing_members_are_refused(void **state)
 {
-	static const char *const members[] = {"magic",	    "version",	 "uuid",	"name",
-					      "size_bytes", "block_bytes", "chunk_bytes", "partitions",
-					      "read_only",  "generation",  "sequence",	 "owner",
-					      "id",	    "sha256",	 "bytes",	"nonce",
-					      "created_s"};
+	static const char *const members[] = {
+		"magic",       "version",    "uuid",      "name",       "size_bytes", "block_bytes",
+		"chunk_bytes", "partitions", "read_only", "generation", "sequence",   "owner",
+		"id",          "sha256",     "bytes",     "nonce",      "created_s"};
 	char from[32], to[32];
 	struct root r;
 
@@ -304,7 +303,7 @@ static void huge_input_is_refused(void **state)
 static void names_follow_the_rule(void **state)
 {
 	static const char *const good[] = {"a", "0", "Vm-1.x_y", "a..b", "A-"};
-	static const char *const bad[] = {"",	  ".",	  "..",	   "-a",  "_a", "a/b",
+	static const char *const bad[] = {"",    ".",   "..",       "-a",  "_a", "a/b",
 					  "a b", "a\n", "\xc3\xa4", "a\\", "a%", "a:b"};
 	char name[GFS_NAME_MAX + 1], key[512];
 	struct fmt_err e;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the tests of formats share: a seeded generator, and the attacks every parser must survive. */
+/* What the tests of formats share: a seeded generator, and the attacks every parser must survive.
+ */
 #ifndef GFS_SELFTESTS_FORMAT_TEST_H
 #define GFS_SELFTESTS_FORMAT_TEST_H
 
@@ -56,7 +57,8 @@ static inline struct rng rng_new(void)
 typedef int (*format_parse_fn)(const void *buf, size_t len, void **again, size_t *again_len,
 			       struct fmt_err *e);
 
-/* Refused for a reason this program has, with a sentence. The buffer is exact, for the sanitizers. */
+/* Refused for a reason this program has, with a sentence. The buffer is exact, for the sanitizers.
+ */
 static inline int format_try(format_parse_fn parse, const void *buf, size_t len, void **again,
 			     size_t *again_len)
 {

@@ -84,8 +84,7 @@ static struct iovec one_iov = {"new", 3};
 
 static struct flight put_flight(const char *key)
 {
-	return (struct flight){
-		.op = {.type = STORE_PUT, .key = key, .iov = &one_iov, .iovcnt = 1}};
+	return (struct flight){.op = {.type = STORE_PUT, .key = key, .iov = &one_iov, .iovcnt = 1}};
 }
 
 static void bad_rules_are_refused_with_a_sentence(void **state)
@@ -93,19 +92,31 @@ static void bad_rules_are_refused_with_a_sentence(void **state)
 	static const struct {
 		const char *rules, *says;
 	} t[] = {
-		{"frobnicate hang", "frobnicate"}, {"get", "no action"},
-		{"get explode", "explode"},	   {"get error=EWHAT", "EWHAT"},
-		{"get error=0", "error=0"},	   {"get error=4096", "error=4096"},
-		{"get delay=", "delay="},	   {"get delay=-1", "delay=-1"},
-		{"get delay=1x", "delay=1x"},	   {"get hang p=1.5", "p=1.5"},
-		{"get hang p=nan", "p=nan"},	   {"get hang skip=x", "skip=x"},
-		{"get hang count=-1", "count=-1"}, {"get hang often", "often"},
-		{"get ambiguous=after", "cannot"}, {"put corrupt", "cannot"},
-		{"list truncate", "cannot"},	   {"put ambiguous=never", "never"},
-		{"put ambiguous=late:", "late:"},  {"get: hang", "get:"},
-		{"seed=x", "seed=x"},		   {"seed=1 get hang", "seed=1"},
+		{"frobnicate hang", "frobnicate"},
+		{"get", "no action"},
+		{"get explode", "explode"},
+		{"get error=EWHAT", "EWHAT"},
+		{"get error=0", "error=0"},
+		{"get error=4096", "error=4096"},
+		{"get delay=", "delay="},
+		{"get delay=-1", "delay=-1"},
+		{"get delay=1x", "delay=1x"},
+		{"get hang p=1.5", "p=1.5"},
+		{"get hang p=nan", "p=nan"},
+		{"get hang skip=x", "skip=x"},
+		{"get hang count=-1", "count=-1"},
+		{"get hang often", "often"},
+		{"get ambiguous=after", "cannot"},
+		{"put corrupt", "cannot"},
+		{"list truncate", "cannot"},
+		{"put ambiguous=never", "never"},
+		{"put ambiguous=late:", "late:"},
+		{"get: hang", "get:"},
+		{"seed=x", "seed=x"},
+		{"seed=1 get hang", "seed=1"},
 		{"get hang;put nonsense", "nonsense"},
-		{"geth hang", "geth"},		   {"get hangs", "hangs"},
+		{"geth hang", "geth"},
+		{"get hangs", "hangs"},
 	};
 	char err[256];
 

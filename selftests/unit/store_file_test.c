@@ -33,7 +33,8 @@ static void put_get_and_head_agree(void **state)
 	char put_etag[STORE_ETAG_MAX], get_etag[STORE_ETAG_MAX], buf[64];
 	struct store_op head;
 
-	assert_int_equal(put_str(st, "exports/vm-1/export.json", "hello", STORE_ALWAYS, put_etag), 0);
+	assert_int_equal(put_str(st, "exports/vm-1/export.json", "hello", STORE_ALWAYS, put_etag),
+			 0);
 	assert_int_equal(get_str(st, "exports/vm-1/export.json", buf, sizeof(buf), get_etag), 5);
 	assert_string_equal(buf, "hello");
 	assert_int_equal(head_key(st, "exports/vm-1/export.json", &head), 0);
@@ -89,15 +90,21 @@ static void get_ranges(void **state)
 		int res;
 		const char *want;
 	} t[] = {
-		{0, 3, 0, "012"},    {4, 2, 0, "45"},	   {8, 100, 0, "89"},
-		{9, 0, 0, "9"},	     {0, 0, 0, "0123456789"}, {10, 1, -ERANGE, ""},
-		{10, 0, -ERANGE, ""}, {UINT64_MAX, UINT64_MAX, -ERANGE, ""},
+		{0, 3, 0, "012"},
+		{4, 2, 0, "45"},
+		{8, 100, 0, "89"},
+		{9, 0, 0, "9"},
+		{0, 0, 0, "0123456789"},
+		{10, 1, -ERANGE, ""},
+		{10, 0, -ERANGE, ""},
+		{UINT64_MAX, UINT64_MAX, -ERANGE, ""},
 		{5, UINT64_MAX, 0, "56789"},
 	};
 
 	assert_int_equal(put_str(st, "k", "0123456789", STORE_ALWAYS, NULL), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
-		struct store_op op = {.type = STORE_GET, .key = "k", .off = t[i].off, .len = t[i].len};
+		struct store_op op = {
+			.type = STORE_GET, .key = "k", .off = t[i].off, .len = t[i].len};
 
 		assert_int_equal(store_run(st, &op), t[i].res);
 		assert_int_equal(op.size_out, strlen(t[i].want));
@@ -185,8 +192,8 @@ static void etag_never_repeats(void **state)
 static void illegal_keys_are_refused(void **state)
 {
 	static char longest[STORE_KEY_MAX + 8], part[300];
-	const char *bad[] = {"", "/a", "a/", "a//b", "..", "a/../b", ".", "a/.", ".tmp/x",
-			     ".locks/keys", "a/.hidden", "/", longest, part};
+	const char *bad[] = {"",    "/a",     "a/",          "a//b",      "..", "a/../b", ".",
+			     "a/.", ".tmp/x", ".locks/keys", "a/.hidden", "/",  longest,  part};
 	char buf[8];
 
 	for (size_t i = 0; i < sizeof(longest) - 1; i++)
@@ -229,9 +236,20 @@ static int list_page(const char *prefix, const char *after, struct store_list_en
 }
 
 static const char *const tree[] = {
-	"a-b",	   "a.c/x",   "a/b",	 "a/b-/z",   "a/c/d/e/f", "a0",	     "bases/img",
-	"chunks/0/1.pack", "chunks/0/2.pack", "chunks/10/3.pack", "chunks/2/4.pack",
-	"exports/vm-1/export.json", "exports/vm-10/export.json", "exports/vm-2/export.json",
+	"a-b",
+	"a.c/x",
+	"a/b",
+	"a/b-/z",
+	"a/c/d/e/f",
+	"a0",
+	"bases/img",
+	"chunks/0/1.pack",
+	"chunks/0/2.pack",
+	"chunks/10/3.pack",
+	"chunks/2/4.pack",
+	"exports/vm-1/export.json",
+	"exports/vm-10/export.json",
+	"exports/vm-2/export.json",
 };
 
 static void tree_make(void)
@@ -276,13 +294,13 @@ static void list_by_prefix(void **state)
 		const char *prefix, *after;
 		unsigned int first, nr;
 	} t[] = {
-		{"exports/", "", 11, 3},      {"exports/vm-1", "", 11, 2},
-		{"chunks/0/", "", 7, 2},      {"a", "", 0, 6},
-		{"a/", "", 2, 3},	      {"a/", "a/b-/", 3, 2},
-		{"a/", "a/b-/z", 4, 1},	      {"a/", "zzz", 0, 0},
-		{"a/c/d/e/f", "", 4, 1},      {"a/c/d/e/f/", "", 0, 0},
-		{"nope/", "", 0, 0},	      {"chunks/", "chunks/10", 9, 2},
-		{"chunks/", "a", 7, 4},	      {"exports/vm-1/export.json", "", 11, 1},
+		{"exports/", "", 11, 3}, {"exports/vm-1", "", 11, 2},
+		{"chunks/0/", "", 7, 2}, {"a", "", 0, 6},
+		{"a/", "", 2, 3},        {"a/", "a/b-/", 3, 2},
+		{"a/", "a/b-/z", 4, 1},  {"a/", "zzz", 0, 0},
+		{"a/c/d/e/f", "", 4, 1}, {"a/c/d/e/f/", "", 0, 0},
+		{"nope/", "", 0, 0},     {"chunks/", "chunks/10", 9, 2},
+		{"chunks/", "a", 7, 4},  {"exports/vm-1/export.json", "", 11, 1},
 	};
 	struct store_list_entry e[ARRAY_SIZE(tree)];
 	struct store_op op;
@@ -315,7 +333,8 @@ static void *churn(void *arg)
 	return NULL;
 }
 
-/* Keys that stay are listed exactly once and in order while others, and directories, come and go. */
+/* Keys that stay are listed exactly once and in order while others, and directories, come and go.
+ */
 static void list_is_stable_under_change(void **state)
 {
 	struct store_list_entry e[5];
@@ -379,7 +398,8 @@ static unsigned int temporaries(void)
 
 static void stale_temporaries_go_at_open(void **state)
 {
-	struct timespec old[2] = {{.tv_sec = time(NULL) - 2 * 3600}, {.tv_sec = time(NULL) - 2 * 3600}};
+	struct timespec old[2] = {{.tv_sec = time(NULL) - 2 * 3600},
+				  {.tv_sec = time(NULL) - 2 * 3600}};
 	char path[256];
 	int fd;
 
@@ -420,7 +440,8 @@ static void failed_put_leaves_the_old_object(void **state)
 	free(big);
 }
 
-/* In a child with a file system of its own. Exit status: 0 good, 77 no permission, else the line. */
+/* In a child with a file system of its own. Exit status: 0 good, 77 no permission, else the line.
+ */
 static int enospc_child(void)
 {
 	char mnt[256], url[300], err[256], etag[STORE_ETAG_MAX];
@@ -566,7 +587,9 @@ static void many_operations_each_complete_once(void **state)
 	for (int i = 0; i < N; i++) {
 		snprintf(key[i], sizeof(key[i]), "d%d/k%d", i % 8, i / 8);
 		op[i] = (struct store_op){
-			.type = i % 2 ? STORE_PUT : i % 4 ? STORE_HEAD : STORE_DELETE,
+			.type = i % 2   ? STORE_PUT
+				: i % 4 ? STORE_HEAD
+					: STORE_DELETE,
 			.prio = (enum store_prio)(i % 4),
 			.key = key[i],
 			.iov = &iov,

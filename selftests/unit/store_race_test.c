@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Promises of the file store between processes: conditional PUTs have one winner, a killed writer leaves
- * a whole object or none. The parent has no threads when it forks; each child opens its own store.
+ * Promises of the file store between processes: conditional PUTs have one winner, a killed writer
+ * leaves a whole object or none. The parent has no threads when it forks; each child opens its own
+ * store.
  */
 #include "store_test.h"
 #include "lib/hash.h"
@@ -12,9 +13,9 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-#define ROUNDS	   150
-#define PROCS	   2
-#define KILLS	   40
+#define ROUNDS     150
+#define PROCS      2
+#define KILLS      40
 #define BODY_WORDS (256 * KiB / 8)
 
 /* Shared by parent and children. Everything in it is atomic. */
@@ -55,12 +56,12 @@ static void inc(uint32_t *p)
 }
 
 /* In a child: leave a note for the parent, which asserts. */
-#define CHILD_CHECK(x)                                                                             \
-	do {                                                                                       \
-		if (!(x)) {                                                                        \
-			__atomic_store_n(&sh->failed_line, __LINE__, __ATOMIC_RELEASE);            \
-			_exit(1);                                                                  \
-		}                                                                                  \
+#define CHILD_CHECK(x)                                                                  \
+	do {                                                                            \
+		if (!(x)) {                                                             \
+			__atomic_store_n(&sh->failed_line, __LINE__, __ATOMIC_RELEASE); \
+			_exit(1);                                                       \
+		}                                                                       \
 	} while (0)
 
 /* Wait for the other children, but not for ever. */
@@ -302,10 +303,8 @@ static void assert_all_whole(struct store *s)
 	struct store_op list;
 
 	do {
-		list = (struct store_op){.type = STORE_LIST,
-					 .key = "",
-					 .entries = e,
-					 .max_entries = ARRAY_SIZE(e)};
+		list = (struct store_op){
+			.type = STORE_LIST, .key = "", .entries = e, .max_entries = ARRAY_SIZE(e)};
 		strcpy(list.start_after, after);
 		assert_int_equal(store_run(s, &list), 0);
 		for (unsigned int i = 0; i < list.nr_entries; i++) {

@@ -123,11 +123,11 @@ static inline int delete_key(struct store *s, const char *key, const char *if_ma
 	return store_run(s, &op);
 }
 
-#define assert_object(s, key, text)                                                                \
-	do {                                                                                       \
-		char buf_[256];                                                                    \
-		assert_int_equal(get_str(s, key, buf_, sizeof(buf_), NULL), strlen(text));         \
-		assert_string_equal(buf_, text);                                                   \
+#define assert_object(s, key, text)                                                        \
+	do {                                                                               \
+		char buf_[256];                                                            \
+		assert_int_equal(get_str(s, key, buf_, sizeof(buf_), NULL), strlen(text)); \
+		assert_string_equal(buf_, text);                                           \
 	} while (0)
 
 #endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The glidefs command: one table of subcommands (glidefs.c) drives dispatch, usage and completion; one
+ * small function per subcommand talks to the daemon's API. One thread, but for the progress of drains.
+ */
+#ifndef GFS_CLI_CLI_H
+#define GFS_CLI_CLI_H
+
+#include <json-c/json.h>
+
+#include "lib/util.h"
+
+#define CLI_SOCKET_DEFAULT "/run/glidefs/glidefsd.sock"
+
+/* Exit status of the program. */
+enum cli_exit {
+	CLI_OK = 0,
+	CLI_FAILED = 1,	     /* the daemon refused, or a check failed */
+	CLI_USAGE = 2,
+	CLI_UNREACHABLE = 3, /* no daemon on the socket */
+	CLI_NOT_FOUND = 4,
+	CLI_CONFLICT = 5,    /* exists and differs, in use, owned elsewhere */
+};
+
+/* Options of subcommands; a bit per option in cli_opt.mask. */
+#define CLI_OPT_SIZE	   (1u << 0)
+#define CLI_OPT_BLOCK	   (1u << 1)
+#define CLI_OPT_PARTITIONS (1u << 2)
+#define CLI_OPT_READ_ONLY  (1u << 3)
+#define CLI_OPT_FORCE	   (1u << 4)
+#define CLI_OPT_TIMEOUT	   (1u << 5)
+#define CLI_OPT_CACHE_DIR  (1u << 6)
+
+struct cli {
+	const char *socket;
+	bool json;
+	const char *name; /* the volume, NULL if the subcommand takes none */
+	const char *size, *block, *cache_dir;
+	bool partitions, read_only, force;
+	unsigned int timeout_s; /* 0 = not given */
+};
+
+struct cli_command {
+	const char *name;
+	bool volume;	   /* takes a NAME */
+	unsigned int opts; /* CLI_OPT_* it accepts */
+	const char *help;
+	int (*run)(const struct cli *c); /* enum cli_exit */
+};
+
+int cmd_create(const struct cli *c);
+int cmd_ls(const struct cli *c);
+int cmd_show(const struct cli *c);
+int cmd_attach(const struct cli *c);
+int cmd_detach(const struct cli *c);
+int cmd_rm(const struct cli *c);
+int cmd_drain(const struct cli *c);
+int cmd_takeover(const struct cli *c);
+int cmd_doctor(const struct cli *c);
+int cmd_health(const struct cli *c);
+
+/* ---- client.c ---- */
+
+struct cli_reply {
+	long status; /* HTTP, 0 = no answer */
+	char *body;  /* malloc'ed, NUL-terminated; never NULL after success */
+	size_t len;
+	char error[300]; /* status 0: why */
+};
+
+/* One request. 0, or -errno of the connection (then reply->error says it). Any thread. */
+int cli_call(const struct cli *c, const char *method, const char *path, const char *body,
+	     struct cli_reply *reply) __must_check;
+void cli_reply_free(struct cli_reply *r);
+/*
+ * Request, and answer for people: prints the error (or, with --json, the body) and returns its exit status; on
+ * success CLI_OK with *out parsed (caller puts), already printed if --json.
+ */
+int cli_request(const struct cli *c, const char *method, const char *path, const char *body,
+		struct json_object **out);
+/* The same for a reply that is there. */
+int cli_finish(const struct cli *c, struct cli_reply *reply, struct json_object **out);
+
+/* "/api/exports/NAME[/ACTION][?force=1&timeout_s=N]" into path[len]. */
+void cli_path(const struct cli *c, const char *action, char *path, size_t len);
+
+/* Members with defaults. */
+const char *cli_str(struct json_object *o, const char *key, const char *dflt);
+uint64_t cli_u64(struct json_object *o, const char *key);
+bool cli_bool(struct json_object *o, const char *key);
+/* "1.5 GiB" */
+const char *cli_bytes(uint64_t n, char *buf, size_t len);
+
+#endif

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* glidefs: the table of subcommands, and the options they share. See cli/cli.h. */
+#include <curl/curl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "engine/format.h"
+
+static const struct cli_command commands[] = {
+	{"create", true, CLI_OPT_SIZE | CLI_OPT_BLOCK | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
+	 "create a volume and its device; prints the device", cmd_create},
+	{"ls", false, 0, "list all volumes: this host's and those only in the store", cmd_ls},
+	{"show", true, 0, "everything about one volume", cmd_show},
+	{"attach", true, 0, "attach a volume of the store; prints the device", cmd_attach},
+	{"detach", true, CLI_OPT_FORCE | CLI_OPT_TIMEOUT,
+	 "upload what is left, remove the device, give the volume up", cmd_detach},
+	{"rm", true, CLI_OPT_FORCE, "remove a volume and its data for good", cmd_rm},
+	{"drain", true, CLI_OPT_TIMEOUT, "upload everything written so far", cmd_drain},
+	{"takeover", true, CLI_OPT_FORCE,
+	 "seize a volume from another host, which loses what it has not uploaded", cmd_takeover},
+	{"doctor", false, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?", cmd_doctor},
+	{"health", false, 0, "is the daemon ready? (exit status 0)", cmd_health},
+};
+
+enum { O_SIZE = 256, O_BLOCK, O_PARTITIONS, O_READ_ONLY, O_TIMEOUT, O_CACHE_DIR };
+
+static const struct {
+	const char *name, *arg, *help;
+	int val;
+	unsigned int mask; /* 0: for every subcommand */
+} options[] = {
+	{"socket", "PATH", "the daemon's socket (default $GLIDEFS_SOCKET or " CLI_SOCKET_DEFAULT ")", 's', 0},
+	{"json", NULL, "answer with the daemon's JSON", 'j', 0},
+	{"help", NULL, "this text", 'h', 0},
+	{"version", NULL, "version", 'V', 0},
+	{"size", "SIZE", "bytes, or with K, M, G, T", O_SIZE, CLI_OPT_SIZE},
+	{"block-size", "SIZE", "block of the object store, 4K to 1M (default 64K)", O_BLOCK, CLI_OPT_BLOCK},
+	{"partitions", NULL, "let the kernel look for partitions", O_PARTITIONS, CLI_OPT_PARTITIONS},
+	{"read-only", NULL, "a device that refuses writes", O_READ_ONLY, CLI_OPT_READ_ONLY},
+	{"force", NULL, "also when it is in use", 'f', CLI_OPT_FORCE},
+	{"timeout", "SECONDS", "give up after this (default 600)", O_TIMEOUT, CLI_OPT_TIMEOUT},
+	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR, CLI_OPT_CACHE_DIR},
+};
+
+static void print_option(size_t i)
+{
+	char text[40];
+
+	snprintf(text, sizeof(text), "--%s%s%s", options[i].name, options[i].arg ? " " : "",
+		 options[i].arg ? options[i].arg : "");
+	printf("  %-20s %s\n", text, options[i].help);
+}
+
+static int usage(const struct cli_command *cmd)
+{
+	if (cmd)
+		printf("Usage: glidefs %s%s [OPTION]...\n%s\n\nOptions:\n", cmd->name,
+		       cmd->volume ? " NAME" : "", cmd->help);
+	else
+		printf("Usage: glidefs COMMAND [NAME] [OPTION]...\nManage the volumes of glidefsd.\n\n"
+		       "Commands:\n");
+	for (size_t i = 0; !cmd && i < ARRAY_SIZE(commands); i++)
+		printf("  %-9s %-6s %s\n", commands[i].name, commands[i].volume ? "NAME" : "",
+		       commands[i].help);
+	if (!cmd)
+		printf("\nOptions of all commands (glidefs COMMAND --help shows its own):\n");
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (!options[i].mask || (cmd && cmd->opts & options[i].mask))
+			print_option(i);
+	if (!cmd)
+		printf("\nExit status: 0 done, 1 failed, 2 usage, 3 no daemon, 4 no such volume, "
+		       "5 conflict (exists, in use, owned elsewhere).\n");
+	return CLI_OK;
+}
+
+/* For the shell's completion: what may follow. */
+static int complete(int argc, char **argv)
+{
+	const struct cli_command *cmd = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (argc > 2 && !strcmp(argv[2], commands[i].name))
+			cmd = &commands[i];
+	for (size_t i = 0; !cmd && i < ARRAY_SIZE(commands); i++)
+		puts(commands[i].name);
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		if (!options[i].mask || (cmd && cmd->opts & options[i].mask))
+			printf("--%s\n", options[i].name);
+	if (cmd && cmd->volume)
+		puts("NAME");
+	return CLI_OK;
+}
+
+static int bad_usage(const char *fmt, const char *arg)
+{
+	fprintf(stderr, "glidefs: ");
+	fprintf(stderr, fmt, arg);
+	fprintf(stderr, "; try 'glidefs --help'\n");
+	return CLI_USAGE;
+}
+
+static int option_set(struct cli *c, int val, const char *arg)
+{
+	char *end;
+	unsigned long n;
+
+	switch (val) {
+	case 's':
+		c->socket = arg;
+		return 0;
+	case 'j':
+		c->json = true;
+		return 0;
+	case 'f':
+		c->force = true;
+		return 0;
+	case O_SIZE:
+		c->size = arg;
+		return 0;
+	case O_BLOCK:
+		c->block = arg;
+		return 0;
+	case O_PARTITIONS:
+		c->partitions = true;
+		return 0;
+	case O_READ_ONLY:
+		c->read_only = true;
+		return 0;
+	case O_CACHE_DIR:
+		c->cache_dir = arg;
+		return 0;
+	case O_TIMEOUT:
+		n = strtoul(arg, &end, 10);
+		if (*end || n < 1 || n > 86400)
+			return bad_usage("--timeout is \"%s\": 1 to 86400 seconds are allowed", arg);
+		c->timeout_s = (unsigned int)n;
+		return 0;
+	default:
+		return CLI_USAGE;
+	}
+}
+
+static const struct cli_command *command_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(commands[i].name, name))
+			return &commands[i];
+	return NULL;
+}
+
+static int run(const struct cli_command *cmd, struct cli *c, unsigned int given, char **args, int nr)
+{
+	struct fmt_err err = {{0}};
+	int ret;
+
+	if (given & ~cmd->opts) {
+		for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+			if (options[i].mask & given & ~cmd->opts)
+				return bad_usage("this command has no option --%s", options[i].name);
+	}
+	if (nr > cmd->volume)
+		return bad_usage("unexpected argument \"%s\"", args[cmd->volume]);
+	if (cmd->volume && !nr)
+		return bad_usage("%s needs the NAME of a volume", cmd->name);
+	c->name = cmd->volume ? args[0] : NULL;
+	if (c->name && volume_name_check(c->name, &err)) {
+		fprintf(stderr, "glidefs: %s\n", err.msg);
+		return CLI_USAGE;
+	}
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+	ret = cmd->run(c);
+	curl_global_cleanup();
+	if (fflush(stdout) || ferror(stdout))
+		return CLI_FAILED;
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct option longs[ARRAY_SIZE(options) + 1] = {0};
+	struct cli c = {.socket = getenv("GLIDEFS_SOCKET")};
+	const struct cli_command *cmd;
+	unsigned int given = 0;
+	bool help = false;
+	int val, r;
+
+	if (argc > 1 && !strcmp(argv[1], "__complete"))
+		return complete(argc, argv);
+	if (!c.socket || !*c.socket)
+		c.socket = CLI_SOCKET_DEFAULT;
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		longs[i] = (struct option){options[i].name,
+					   options[i].arg ? required_argument : no_argument, NULL,
+					   options[i].val};
+	while ((val = getopt_long(argc, argv, "s:jhVf", longs, NULL)) != -1) {
+		if (val == 'V') {
+			puts("glidefs " GFS_VERSION);
+			return CLI_OK;
+		}
+		if (val == 'h') {
+			help = true;
+			continue;
+		}
+		if (val == '?')
+			return CLI_USAGE;
+		r = option_set(&c, val, optarg);
+		if (r)
+			return r;
+		for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+			if (options[i].val == val)
+				given |= options[i].mask;
+	}
+	if (optind == argc) {
+		usage(NULL);
+		return help ? CLI_OK : CLI_USAGE;
+	}
+	cmd = command_find(argv[optind]);
+	if (!cmd)
+		return bad_usage("there is no command \"%s\"", argv[optind]);
+	if (help)
+		return usage(cmd);
+	return run(cmd, &c, given, argv + optind + 1, argc - optind - 1);
+}
