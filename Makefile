@@ -80,7 +80,7 @@ BENCH_SRC := $(call src,selftests/bench/*.c)
 BENCH_BIN := $(patsubst selftests/%.c,$(B)/selftests/%,$(BENCH_SRC))
 $(UNIT_BIN): %: %.o $(call obj,$(UNIT_COMMON)) $(CORE_A)
 	$(say) LD $(patsubst $(B)/%,%,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_COMMON) -lcmocka -lcap-ng
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_COMMON) -lcmocka -lcap-ng
 $(TOOL_BIN) $(BENCH_BIN): %: %.o $(CORE_A)
 	$(say) LD $(patsubst $(B)/%,%,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_COMMON) -lcap-ng -lbpf -lelf -lz

@@ -16,6 +16,7 @@
 #include <sys/utsname.h>
 
 #include "lib/fsutil.h"
+#include "ublk/ctrl.h"
 #include "ublk/device.h"
 
 #define CACHE_DIR_DEFAULT "/var/cache/glidefs"
@@ -36,6 +37,7 @@ struct doctor {
 	struct ublk_caps caps;
 	struct fmt_err caps_err;
 	int caps_res;
+	struct ublk_ctrl *ctrl; /* NULL: no driver here */
 };
 
 static void __printf(3, 4) say(struct finding *f, enum verdict v, const char *fmt, ...)
@@ -267,31 +269,42 @@ static unsigned int each_device(struct doctor *d, struct finding *f,
 	return n;
 }
 
-/* A device has a server while somebody holds its char device: only one opener is allowed. */
-static bool has_server(int id)
+/*
+ * The driver's word on it; -errno if it does not answer. Opening the char device instead would get in the
+ * way of a recovery: only one opener is allowed.
+ */
+static int device_state(struct doctor *d, int id)
 {
-	char path[64];
-	int fd;
+	struct ublksrv_ctrl_dev_info info = {0};
+	const struct ublk_cmd_spec spec = {
+		.op = UBLK_U_CMD_GET_DEV_INFO,
+		.dev_id = (uint32_t)id,
+		.buf = &info,
+		.len = sizeof(info),
+		.timeout_ns = 5 * NSEC_PER_SEC,
+	};
+	int r = d->ctrl ? ublk_ctrl_run(d->ctrl, &spec, NULL) : -ENODEV;
 
-	snprintf(path, sizeof(path), "/dev/ublkc%d", id);
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return errno == EBUSY;
-	close(fd);
-	return false;
+	return r < 0 ? r : info.state;
 }
 
 static void check_one_leaked(struct doctor *d, struct finding *f, int id)
 {
+	int state;
+
 	if (served(d, id))
 		return;
-	if (has_server(id))
-		say(f, V_NOTE, "ublkb%d belongs to another ublk server", id);
-	else
-		say(f, V_WARN,
-		    "ublkb%d has no server: its I/O waits; %s", id,
+	state = device_state(d, id);
+	if (state < 0)
+		say(f, V_NOTE, "ublkb%d: its state is unknown (%s)", id, strerror(-state));
+	else if (state == UBLK_S_DEV_QUIESCED)
+		say(f, V_WARN, "ublkb%d is QUIESCED: it has no server and its I/O waits; %s", id,
 		    d->health ? "if it is ours, a restart of glidefsd recovers or removes it"
 			      : "starting glidefsd recovers it if it is ours");
+	else if (state == UBLK_S_DEV_DEAD)
+		say(f, V_WARN, "ublkb%d was added and never started", id);
+	else
+		say(f, V_NOTE, "ublkb%d is served by somebody else", id);
 }
 
 static void check_devices(struct doctor *d, struct finding *f)
@@ -367,6 +380,8 @@ int cmd_doctor(const struct cli *c)
 
 	d.volumes = d.health ? ask(c, "/api/exports") : NULL;
 	d.caps_res = ublk_caps_probe(&d.caps, &d.caps_err);
+	if (!d.caps_res && ublk_ctrl_create(&d.ctrl))
+		d.ctrl = NULL;
 	snprintf(d.cache_dir, sizeof(d.cache_dir), "%s",
 		 c->cache_dir ? c->cache_dir : cli_str(d.health, "cache_dir", CACHE_DIR_DEFAULT));
 	for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
@@ -388,6 +403,8 @@ int cmd_doctor(const struct cli *c)
 	if (c->json)
 		puts(json_object_to_json_string_ext(
 			all, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	if (d.ctrl)
+		ublk_ctrl_destroy(d.ctrl);
 	json_object_put(all);
 	json_object_put(d.health);
 	json_object_put(d.volumes);

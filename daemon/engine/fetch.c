@@ -336,7 +336,7 @@ void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res)
 			req_end(r, cache_buf_get(buf), 0);
 		else if (!res)
 			fetch_req_run(r, cache_buf_get(buf));
-		else if (res == -ETIMEDOUT && r->deadline_ns > now + NSEC_PER_MSEC && !stop)
+		else if (res == -ETIMEDOUT && r->deadline_ns > now + FETCH_WORTH_NS && !stop)
 			fetch_req_run(r, NULL); /* it came later than the flight's first waiter */
 		else
 			req_end(r, NULL, reader_error(res));

@@ -106,7 +106,7 @@ static void flight_failed(struct flight *fl, int res)
 		flight_bad(fl, res, "the object is missing or too short");
 		return;
 	}
-	if (now + 5 * NSEC_PER_MSEC >= deadline) {
+	if (now + FETCH_WORTH_NS >= deadline) {
 		fetch_count(&fl->f->stats.timeouts, 1);
 		fetch_flight_end(fl, NULL, -ETIMEDOUT);
 		return;

@@ -20,6 +20,7 @@
 #define FETCH_AHEAD_JOBS    64	       /* queued read-ahead jobs */
 #define FETCH_INDEX_AHEAD   8	       /* indexes of one chunk asked for at once */
 #define FLIGHT_BUCKETS	    1024
+#define FETCH_WORTH_NS	    (20 * NSEC_PER_MSEC) /* with less time left, no new attempt is made */
 #define STREAM_SETS	    64
 #define STREAM_WAYS	    4
 

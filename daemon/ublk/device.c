@@ -197,7 +197,7 @@ int dev_fail(const struct ublk_dev *dev, const char *phase, int r, struct fmt_er
 		snprintf(device, sizeof(device), " of device %d", dev->id);
 	if (r == -ETIMEDOUT)
 		snprintf(err->msg, sizeof(err->msg),
-			 "volume %.60s: ublk %s%s did not end within %.0f s", dev->name, phase,
+			 "volume %.60s: ublk %s%s did not end within %.1f s", dev->name, phase,
 			 device, (double)dev->h->cmd_timeout_ns / 1e9);
 	else
 		snprintf(err->msg, sizeof(err->msg), "volume %.60s: ublk %s%s failed: %s (errno %d)",

@@ -48,7 +48,7 @@ struct oracle {
 	struct unflushed *log;
 	size_t log_nr, log_cap;
 	uint64_t log_base, log_done; /* position of log[0]; first one not flushed */
-	unsigned int parked;
+	unsigned int parked, ended; /* writers */
 	bool pause, stop;
 
 	/* Atomic. */
@@ -423,8 +423,7 @@ static void *writer_main(void *arg)
 					      (o->o.threads + o->o.buffered) / o->o.rate));
 	}
 	pthread_mutex_lock(&o->lock);
-	/* Counts as parked for ever. */
-	o->parked++;
+	o->ended++;
 	pthread_cond_broadcast(&o->cond);
 	pthread_mutex_unlock(&o->lock);
 	return NULL;
@@ -453,7 +452,7 @@ static void park_all(struct oracle *o, bool stop)
 	o->pause = true;
 	o->stop = o->stop || stop;
 	pthread_cond_broadcast(&o->cond);
-	while (o->parked < o->o.threads + o->o.buffered &&
+	while (o->parked + o->ended < o->o.threads + o->o.buffered &&
 	       !__atomic_load_n(&o->failed, __ATOMIC_ACQUIRE)) {
 		struct timespec ts;
 
@@ -508,7 +507,7 @@ static int run(struct oracle *o)
 		if (sig == SIGUSR1)
 			check_touched(o);
 		pthread_mutex_lock(&o->lock);
-		over = sig == SIGTERM || sig == SIGINT || now_ns() >= end_ns || o->parked == nr;
+		over = sig == SIGTERM || sig == SIGINT || now_ns() >= end_ns || o->ended == nr;
 		pthread_mutex_unlock(&o->lock);
 		if (o->o.status)
 			status(o, false);

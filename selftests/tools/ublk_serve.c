@@ -21,6 +21,7 @@ struct options {
 	const char *dir, *fault, *pause;
 	unsigned int nr, queues, depth, workers, timeout_ms, parallel;
 	uint64_t size_bytes;
+	unsigned int churn;
 	bool recover, partitions, force, reap;
 };
 
@@ -134,6 +135,25 @@ static int run_all(void *(*fn)(void *))
 	return r;
 }
 
+/* Add and remove one more device, again and again, while the others are armed and idle. */
+static void churn(void)
+{
+	for (unsigned int i = 0; i < o.churn; i++) {
+		struct one one = {.name = "churn"};
+		struct fmt_err err = {""};
+		int id;
+
+		if (one_start(&one))
+			return;
+		id = ublk_dev_id(one.dev);
+		one.res = ublk_dev_remove(one.dev, false, 3, &err);
+		printf("churn id=%d removed=%d %s\n", id, one.res, err.msg);
+		if (one.res)
+			return;
+		volume_close(one.v);
+	}
+}
+
 static bool known(const uint8_t uuid[16], void *arg __unused)
 {
 	for (unsigned int i = 0; i < o.nr; i++)
@@ -194,6 +214,7 @@ static void options_parse(int argc, char **argv)
 		{"workers", required_argument, NULL, 'w'}, {"timeout-ms", required_argument, NULL, 't'},
 		{"parallel", required_argument, NULL, 'j'}, {"pause", required_argument, NULL, 'p'},
 		{"recover", no_argument, NULL, 'r'},	  {"partitions", no_argument, NULL, 'P'},
+		{"churn", required_argument, NULL, 'C'},
 		{"force", no_argument, NULL, 'F'},	  {"reap", no_argument, NULL, 'R'},
 		{NULL, 0, NULL, 0},
 	};
@@ -233,6 +254,9 @@ static void options_parse(int argc, char **argv)
 		case 'j':
 			o.parallel = (unsigned int)n;
 			break;
+		case 'C':
+			o.churn = (unsigned int)n;
+			break;
 		case 'r':
 			o.recover = true;
 			break;
@@ -253,7 +277,7 @@ static void options_parse(int argc, char **argv)
 		fprintf(stderr,
 			"usage: ublk_serve --dir DIR [--nr N] [--size B] [--queues N] [--depth N]\n"
 			"  [--workers N] [--timeout-ms N] [--parallel N] [--pause WORKER:MS] [--fault RULES]\n"
-			"  [--recover] [--partitions] [--force] [--reap]\n");
+			"  [--recover] [--partitions] [--force] [--reap] [--churn N]\n");
 		exit(2);
 	}
 }
@@ -290,6 +314,7 @@ int main(int argc, char **argv)
 	for (unsigned int i = 0; i < o.nr; i++)
 		if (ones[i].v)
 			printf("/dev/ublkb%d %s\n", ublk_dev_id(ones[i].dev), ones[i].name);
+	churn();
 	printf("ready %d\n", r);
 
 	do {

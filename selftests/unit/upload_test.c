@@ -456,7 +456,7 @@ static void corrupt_base_fails_the_upload_and_stays_retryable(void **state)
 	lose_host(&h, 0);
 	flip_packs(&h, 100); /* within the first stored block */
 	write_some(&h, &o, 512, 512);
-	assert_int_equal(volume_drain(h.v, 1 * NSEC_PER_MSEC, 1, &err), -ETIMEDOUT);
+	assert_int_equal(volume_drain(h.v, 300 * NSEC_PER_MSEC, 1, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.msg, "block 0"));
 	volume_info_read(h.v, &info);
 	assert_int_equal(info.mode, VOLUME_RW);
@@ -470,9 +470,11 @@ static void corrupt_base_fails_the_upload_and_stays_retryable(void **state)
 	harness_fini(&h);
 }
 
+static int reads_fail; /* atomic */
+
 static int fail_reads(enum disk_op op, uint64_t seq __unused)
 {
-	return op == DISK_READ ? -EIO : 0;
+	return op == DISK_READ && __atomic_load_n(&reads_fail, __ATOMIC_RELAXED) ? -EIO : 0;
 }
 
 static void unreadable_layer_poisons_the_volume_and_is_kept(void **state)
@@ -483,13 +485,14 @@ static void unreadable_layer_poisons_the_volume_and_is_kept(void **state)
 	struct volume_info info;
 
 	harness_init(&h);
+	disk_fault_hook = fail_reads; /* before there are threads */
 	harness_start(&h);
 	oracle_init(&o, 4 * MiB, 11);
 	harness_create(&h, "vm-1", o.bytes, 64 * KiB);
 	write_some(&h, &o, 0, 128 * KiB);
-	disk_fault_hook = fail_reads;
+	__atomic_store_n(&reads_fail, 1, __ATOMIC_RELAXED);
 	assert_int_equal(volume_drain(h.v, 1 * NSEC_PER_SEC, 1, &err), -EIO);
-	disk_fault_hook = NULL;
+	__atomic_store_n(&reads_fail, 0, __ATOMIC_RELAXED);
 	volume_info_read(h.v, &info);
 	assert_int_equal(info.mode, VOLUME_POISONED);
 	assert_int_equal(info.root.sequence, 0);
@@ -497,6 +500,7 @@ static void unreadable_layer_poisons_the_volume_and_is_kept(void **state)
 	assert_int_equal(volume_drain(h.v, 1 * NSEC_PER_SEC, 1, &err), -EIO);
 	verify(&h, &o);
 	harness_stop(&h);
+	disk_fault_hook = NULL;
 	free(o.data);
 	harness_fini(&h);
 }

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What the tests of the control part link beyond the core, and the programs that they run.
+
+CONTROL_TESTS := $(patsubst %,$(B)/selftests/unit/%_test,config json_input host api)
+$(CONTROL_TESTS): $(call obj,$(CONTROL_SRC))
+$(CONTROL_TESTS): LIBS_COMMON += -lmicrohttpd -linih
+$(B)/selftests/unit/api_test: | $(PROGS)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# bash completion for glidefs: the program itself says what may follow.
+_glidefs()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd="" socket="" word i words
+	case $prev in
+	--socket | -s)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--cache-dir)
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		return
+		;;
+	--size | --block-size | --timeout)
+		return
+		;;
+	esac
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		word=${COMP_WORDS[i]}
+		case $word in
+		--socket | -s)
+			i=$((i + 1))
+			socket=${COMP_WORDS[i]}
+			;;
+		-*) ;;
+		*)
+			cmd=$word
+			break
+			;;
+		esac
+	done
+	words=$(glidefs __complete "$cmd" 2>/dev/null)
+	case $words in
+	*NAME*)
+		words="${words/NAME/} $(glidefs ${socket:+--socket "$socket"} ls 2>/dev/null |
+			awk 'NR > 1 { print $1 }')"
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+}
+complete -F _glidefs glidefs
