@@ -50,6 +50,9 @@ static enum op_fault fault_of_engine(int r)
 int op_fail_engine(struct op_err *err, int r, const char *what, const char *name,
 		   const struct fmt_err *fe)
 {
+	/* The engine's sentence often names the volume itself. */
+	if (!strncmp(fe->msg, "volume ", 7))
+		return op_fail(err, fault_of_engine(r), -r, "%s", fe->msg);
 	return op_fail(err, fault_of_engine(r), -r, "volume %s: %s failed: %s", name, what,
 		       fe->msg[0] ? fe->msg : strerror(-r));
 }
@@ -61,6 +64,8 @@ int op_fail_device(struct op_err *err, int r, const char *name, const struct fmt
 
 	if (r == -EBUSY)
 		f = OP_FAULT_CONFLICT;
+	if (!strncmp(fe->msg, "volume ", 7))
+		return op_fail(err, f, -r, "%s", fe->msg);
 	return op_fail(err, f, -r, "volume %s: device: %s", name,
 		       fe->msg[0] ? fe->msg : strerror(-r));
 }

@@ -9,7 +9,7 @@
 #include "control/host.h"
 
 #define HOST_BUCKETS	  1024
-#define NAME_WAITERS_MAX  8
+#define NAME_WAITERS_MAX  16
 #define NAME_WAIT_NS	  (30 * NSEC_PER_SEC)
 #define RETRY_BACKOFF_MIN (1 * NSEC_PER_SEC)
 #define RETRY_BACKOFF_MAX (30 * NSEC_PER_SEC)

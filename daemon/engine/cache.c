@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * S3-FIFO over sharded hash tables; see cache.h. Any thread. A shard's lock guards everything of the
- * shard; evicted values are released after it was dropped.
+ * S3-FIFO over sharded hash tables; see cache.h. Any thread. A shard's lock guards everything of
+ * the shard; evicted values are released after it was dropped.
  *
- * S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): new keys enter
- * a small queue of a tenth of the budget; those used more than once while there move to the main
- * queue, the others leave a ghost (the key alone). A key that returns while its ghost is remembered
- * enters the main queue at once. The main queue gives used entries another round.
+ * S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023): new keys
+ * enter a small queue of a tenth of the budget; those used more than once while there move to the
+ * main queue, the others leave a ghost (the key alone). A key that returns while its ghost is
+ * remembered enters the main queue at once. The main queue gives used entries another round.
  */
 #include "engine/cache.h"
 #include "lib/list.h"
 
 #include <string.h>
 
-#define SHARDS_MAX	16u
+#define SHARDS_MAX      16u
 #define SHARD_BYTES_MIN (16 * MiB) /* smaller caches get fewer shards */
-#define BUCKETS_MIN	64u
-#define FREQ_MAX	3
-#define VICTIMS		16
+#define BUCKETS_MIN     64u
+#define FREQ_MAX        3
+#define VICTIMS         16
 
 enum queue_id { QUEUE_SMALL, QUEUE_MAIN, QUEUE_GHOST, QUEUE_NR };
 
@@ -103,7 +103,7 @@ static void shard_destroy(struct shard *s)
 	for (int i = 0; i < QUEUE_NR; i++) {
 		struct entry *e, *n;
 
-		list_for_each_entry_safe(e, n, &s->q[i].list, node) {
+		list_for_each_entry_safe (e, n, &s->q[i].list, node) {
 			cache_buf_put(e->buf);
 			free(e);
 		}

@@ -34,9 +34,11 @@ void cache_destroy(struct cache *c);
 struct cache_buf *cache_lookup(struct cache *c, const uint8_t key[32]);
 /* The same without a trace: neither counted nor an access for the eviction order. */
 struct cache_buf *cache_peek(struct cache *c, const uint8_t key[32]);
-/* Insert (takes its own reference). A present key keeps its old value. Larger than a shard: ignored. */
+/* Insert (takes its own reference). A present key keeps its old value. Larger than a shard:
+ * ignored. */
 void cache_insert(struct cache *c, const uint8_t key[32], struct cache_buf *b);
-/* What a value of `size` bytes takes of the budget: its allocation and the cache's own records of it. */
+/* What a value of `size` bytes takes of the budget: its allocation and the cache's own records of
+ * it. */
 uint64_t cache_weight(uint32_t size);
 void cache_stats_read(struct cache *c, struct cache_stats *out);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Requests and flights of the fetcher; see fetch.h and fetch_priv.h. Requests begin on any thread and
- * go on on the thread that ended the flight they waited for (store, compute or dispatcher). f->lock
- * guards the table of flights and their waiters.
+ * Requests and flights of the fetcher; see fetch.h and fetch_priv.h. Requests begin on any thread
+ * and go on on the thread that ended the flight they waited for (store, compute or dispatcher).
+ * f->lock guards the table of flights and their waiters.
  */
 #include "engine/fetch_priv.h"
 
@@ -12,9 +12,9 @@ enum walk_result { WALK_ZERO, WALK_HIT, WALK_INDEX, WALK_BLOCK };
 
 /* What a request found, or needs next. */
 struct walk {
-	struct cache_buf *buf;		 /* WALK_HIT: referenced */
+	struct cache_buf *buf;           /* WALK_HIT: referenced */
 	const struct manifest_entry *me; /* WALK_INDEX, WALK_BLOCK */
-	struct pack_index_entry e;	 /* WALK_BLOCK */
+	struct pack_index_entry e;       /* WALK_BLOCK */
 };
 
 static struct cache_buf *req_cached(const struct fetch_req *r, struct cache *c,
@@ -167,8 +167,8 @@ static struct flight *flight_new(struct fetch_req *r, const struct flight_key *k
 }
 
 /*
- * All packs of a chunk are looked at in turn, so ask for their indexes together. Nobody waits for these
- * flights yet; they count as demand because the walk is about to.
+ * All packs of a chunk are looked at in turn, so ask for their indexes together. Nobody waits for
+ * these flights yet; they count as demand because the walk is about to.
  */
 static void index_ahead(struct fetch_req *r, const struct walk *wk)
 {
@@ -215,8 +215,8 @@ static int req_enqueue(struct fetch_req *r, enum walk_result need, const struct 
 	SCOPED_LOCK(&f->lock);
 	fl = flight_find(f, &k);
 	if (!fl) {
-		/* A flight fills the cache before it leaves the table: absent from both means nobody
-		 * fetches it. */
+		/* A flight fills the cache before it leaves the table: absent from both means
+		 * nobody fetches it. */
 		b = cache_peek(kind == FLIGHT_INDEX ? f->indexes : f->blocks, k.sha256);
 		if (b && (kind == FLIGHT_INDEX || b->size == r->m->block_bytes)) {
 			cache_buf_put(b);
@@ -268,7 +268,8 @@ static int walk_answer(int walked, const struct walk *wk, struct cache_buf **buf
 	return walked < 0 ? reader_error(walked) : 0;
 }
 
-/* Park r (on the heap) at a flight: -EINPROGRESS, r is gone; else the answer, which came meanwhile. */
+/* Park r (on the heap) at a flight: -EINPROGRESS, r is gone; else the answer, which came meanwhile.
+ */
 static int req_park(struct fetch_req *r, int walked, struct walk *wk, struct cache_buf **buf)
 {
 	while (walk_must_wait(walked)) {
@@ -331,7 +332,7 @@ void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res)
 	stop = f->stop;
 	pthread_mutex_unlock(&f->lock);
 
-	list_for_each_entry_safe(r, n, &waiters, node) {
+	list_for_each_entry_safe (r, n, &waiters, node) {
 		if (!res && r->want == WANT_BLOCK && fl->key.kind == FLIGHT_BLOCK)
 			req_end(r, cache_buf_get(buf), 0);
 		else if (!res)
@@ -360,7 +361,8 @@ void fetch_ahead_run(struct fetcher *f, const struct ahead_job *job)
 		r->m = manifest_get(job->m);
 		r->want = WANT_BLOCK;
 		r->block = job->block + i;
-		/* Short of a reader's, so that one that joins has time left for an attempt of its own. */
+		/* Short of a reader's, so that one that joins has time left for an attempt of its
+		 * own. */
 		r->deadline_ns = now_ns() + f->cfg.timeout_ns / 2;
 		fetch_req_run(r, NULL);
 	}
@@ -497,7 +499,7 @@ void fetcher_destroy(struct fetcher *f)
 	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
 	pthread_join(f->dispatcher, NULL);
-	list_for_each_entry_safe(job, n, &f->ahead, node) {
+	list_for_each_entry_safe (job, n, &f->ahead, node) {
 		manifest_put(job->m);
 		free(job);
 	}

@@ -2,9 +2,9 @@
 /*
  * Blocks from the store: manifest -> pack index -> (clean cache | range GET -> decompress -> verify
  * hash -> clean cache). Single-flight per pack index and per block; adjacent blocks of one pack are
- * fetched with one GET; sequential misses prefetch. Every fetch ends by its deadline with data or an
- * error: a corrupt object is -EIO (logged and counted), an unreachable store -EIO after timeout_ns;
- * transient errors are retried with backoff within it. Wrong data is never delivered.
+ * fetched with one GET; sequential misses prefetch. Every fetch ends by its deadline with data or
+ * an error: a corrupt object is -EIO (logged and counted), an unreachable store -EIO after
+ * timeout_ns; transient errors are retried with backoff within it. Wrong data is never delivered.
  */
 #ifndef GFS_ENGINE_FETCH_H
 #define GFS_ENGINE_FETCH_H
@@ -16,9 +16,9 @@
 struct fetcher;
 
 struct fetch_config {
-	uint64_t timeout_ns;	    /* default 30 s */
-	uint32_t prefetch_blocks;   /* upper bound of read-ahead, 0 = off */
-	uint32_t max_get_bytes;	    /* one coalesced GET */
+	uint64_t timeout_ns;      /* default 30 s */
+	uint32_t prefetch_blocks; /* upper bound of read-ahead, 0 = off */
+	uint32_t max_get_bytes;   /* one coalesced GET */
 };
 
 struct fetch_stats {
@@ -27,8 +27,9 @@ struct fetch_stats {
 
 /* One wait for one block; embedded in the caller's object. */
 struct fetch_wait {
-	/* Runs exactly once, on any thread (never inside fetch_block, which answers at once instead);
-	 * must not block. res 0: buf is referenced for the caller, or NULL for a block of zeros. */
+	/* Runs exactly once, on any thread (never inside fetch_block, which answers at once
+	 * instead); must not block. res 0: buf is referenced for the caller, or NULL for a block of
+	 * zeros. */
 	void (*done)(struct fetch_wait *w, struct cache_buf *buf, int res);
 	struct list_head node; /* fetcher's */
 	uint64_t op_id;

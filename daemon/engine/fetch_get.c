@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The fetcher's dispatcher thread: forms range GETs out of the flights that wait, submits them within
- * the bound of bytes in flight, and keeps the time of retries. A GET's completion (a store's thread)
- * hands each flight to the compute pool to be verified, or back to the dispatcher to be tried again.
+ * The fetcher's dispatcher thread: forms range GETs out of the flights that wait, submits them
+ * within the bound of bytes in flight, and keeps the time of retries. A GET's completion (a store's
+ * thread) hands each flight to the compute pool to be verified, or back to the dispatcher to be
+ * tried again.
  */
 #include "engine/fetch_priv.h"
 #include "engine/store_call.h"
@@ -85,7 +86,8 @@ static void flight_requeue(struct flight *fl, uint64_t not_before_ns)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* A failure that another attempt is not expected to cure; one is made in case the transfer was bad. */
+/* A failure that another attempt is not expected to cure; one is made in case the transfer was bad.
+ */
 static void flight_bad(struct flight *fl, int res, const char *why)
 {
 	fetch_count(&fl->f->stats.corrupt, 1);
@@ -196,7 +198,7 @@ static void get_done(struct store_op *op)
 		__atomic_store_n(&g->refs, 1, __ATOMIC_RELAXED);
 		get_put(g);
 	}
-	list_for_each_entry_safe(fl, n, &flights, node) {
+	list_for_each_entry_safe (fl, n, &flights, node) {
 		list_del(&fl->node);
 		if (!res) {
 			fl->job.run = flight_verify_job;
@@ -243,7 +245,8 @@ static bool can_join(const struct fetcher *f, const struct flight *first, const 
 
 	return fl->key.kind == FLIGHT_BLOCK && last->key.kind == FLIGHT_BLOCK && !fl->alone &&
 	       !first->alone && !memcmp(fl->me.pack_id, first->me.pack_id, PACK_ID_LEN) &&
-	       fl->me.chunk == first->me.chunk && fl->off >= end && fl->off - end <= FETCH_GAP_MAX &&
+	       fl->me.chunk == first->me.chunk && fl->off >= end &&
+	       fl->off - end <= FETCH_GAP_MAX &&
 	       fl->off + fl->len - first->off <= f->cfg.max_get_bytes;
 }
 
@@ -300,7 +303,7 @@ static uint64_t backlog_expire(struct fetcher *f, uint64_t now, bool stop)
 	struct flight *fl, *n;
 	uint64_t next = 0;
 
-	list_for_each_entry_safe(fl, n, &f->backlog, node) {
+	list_for_each_entry_safe (fl, n, &f->backlog, node) {
 		uint64_t deadline = flight_deadline(fl);
 		uint64_t at = fl->not_before_ns > now ? fl->not_before_ns : deadline;
 
@@ -316,14 +319,15 @@ static uint64_t backlog_expire(struct fetcher *f, uint64_t now, bool stop)
 	return next;
 }
 
-/* Form and submit the GETs of one class; what does not fit stays in the backlog and may grow there. */
+/* Form and submit the GETs of one class; what does not fit stays in the backlog and may grow there.
+ */
 static void backlog_submit(struct fetcher *f, uint64_t now, bool demand)
 {
 	static const uint64_t limit[] = {FETCH_INFLIGHT_MAX / 2, FETCH_INFLIGHT_MAX};
 	uint32_t nr = 0, nr_groups = 0;
 	struct flight *fl;
 
-	list_for_each_entry(fl, &f->backlog, node) {
+	list_for_each_entry (fl, &f->backlog, node) {
 		if (nr == ARRAY_SIZE(f->form))
 			break;
 		if (fl->not_before_ns <= now && flight_demand(fl) == demand)
@@ -338,7 +342,8 @@ static void backlog_submit(struct fetcher *f, uint64_t now, bool demand)
 			gr->nr++;
 			gr->seq = MIN(gr->seq, fl->seq);
 		} else {
-			f->group[nr_groups++] = (struct fetch_group){.first = i, .nr = 1, .seq = fl->seq};
+			f->group[nr_groups++] =
+				(struct fetch_group){.first = i, .nr = 1, .seq = fl->seq};
 		}
 	}
 	qsort(f->group, nr_groups, sizeof(f->group[0]), group_cmp);
@@ -358,7 +363,7 @@ static void ahead_run(struct fetcher *f, struct list_head *jobs, bool stop)
 {
 	struct ahead_job *job, *n;
 
-	list_for_each_entry_safe(job, n, jobs, node) {
+	list_for_each_entry_safe (job, n, jobs, node) {
 		uint64_t used = __atomic_load_n(&f->stats.inflight_bytes, __ATOMIC_RELAXED);
 
 		if (!stop && used < FETCH_INFLIGHT_MAX / 2)

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside of the fetcher, shared by fetch.c (requests and flights), fetch_get.c (the dispatcher, GETs,
- * retries, verification) and fetch_stream.c (read-ahead).
+ * Inside of the fetcher, shared by fetch.c (requests and flights), fetch_get.c (the dispatcher,
+ * GETs, retries, verification) and fetch_stream.c (read-ahead).
  *
- * A request (struct fetch_req) wants one block or one pack index. What is not cached is brought by a
- * flight (struct flight), one per index and per block of a pack, however many requests wait for it.
- * The dispatcher thread forms GETs out of the flights that wait to be submitted; so a burst of misses
- * is merged, a retry is just a flight that may not leave yet, and no caller ever waits for the store.
+ * A request (struct fetch_req) wants one block or one pack index. What is not cached is brought by
+ * a flight (struct flight), one per index and per block of a pack, however many requests wait for
+ * it. The dispatcher thread forms GETs out of the flights that wait to be submitted; so a burst of
+ * misses is merged, a retry is just a flight that may not leave yet, and no caller ever waits for
+ * the store.
  */
 #ifndef GFS_ENGINE_FETCH_PRIV_H
 #define GFS_ENGINE_FETCH_PRIV_H
 
 #include "engine/fetch.h"
 
-#define FETCH_INFLIGHT_MAX  (64 * MiB) /* of GETs: stored and decoded bytes */
-#define FETCH_INDEX_MAX	    (4 * MiB)  /* 32768 blocks of a chunk take less */
-#define FETCH_GAP_MAX	    (32 * KiB) /* unwanted bytes worth reading to save a GET */
-#define FETCH_FORM_MAX	    1024       /* flights considered together */
-#define FETCH_AHEAD_JOBS    64	       /* queued read-ahead jobs */
-#define FETCH_INDEX_AHEAD   8	       /* indexes of one chunk asked for at once */
-#define FLIGHT_BUCKETS	    1024
-#define FETCH_WORTH_NS	    (20 * NSEC_PER_MSEC) /* with less time left, no new attempt is made */
-#define STREAM_SETS	    64
-#define STREAM_WAYS	    4
+#define FETCH_INFLIGHT_MAX (64 * MiB) /* of GETs: stored and decoded bytes */
+#define FETCH_INDEX_MAX    (4 * MiB)  /* 32768 blocks of a chunk take less */
+#define FETCH_GAP_MAX      (32 * KiB) /* unwanted bytes worth reading to save a GET */
+#define FETCH_FORM_MAX     1024       /* flights considered together */
+#define FETCH_AHEAD_JOBS   64         /* queued read-ahead jobs */
+#define FETCH_INDEX_AHEAD  8          /* indexes of one chunk asked for at once */
+#define FLIGHT_BUCKETS     1024
+#define FETCH_WORTH_NS     (20 * NSEC_PER_MSEC) /* with less time left, no new attempt is made */
+#define STREAM_SETS        64
+#define STREAM_WAYS        4
 
 enum flight_kind { FLIGHT_BLOCK, FLIGHT_INDEX };
 
@@ -38,22 +39,22 @@ struct get;
 
 struct flight {
 	struct fetcher *f;
-	struct flight *hash_next;  /* under f->lock */
-	struct list_head waiters;  /* fetch_req.node; under f->lock */
-	struct list_head node;	   /* f->submitq under f->lock, else the dispatcher's */
+	struct flight *hash_next; /* under f->lock */
+	struct list_head waiters; /* fetch_req.node; under f->lock */
+	struct list_head node;    /* f->submitq under f->lock, else the dispatcher's */
 	struct flight_key key;
 	struct manifest_entry me;
 	struct pack_index_entry e; /* of a block */
 	uint32_t block_bytes;
 	uint64_t off; /* in the pack object */
 	uint32_t len;
-	uint64_t seq;		/* order of creation */
-	uint64_t deadline_ns;	/* atomic: a joining reader may move it */
+	uint64_t seq;           /* order of creation */
+	uint64_t deadline_ns;   /* atomic: a joining reader may move it */
 	uint64_t not_before_ns; /* of the next attempt */
 	uint32_t attempts;
-	uint8_t bad;  /* definite failures: corrupt or missing */
-	bool demand;  /* atomic: somebody waits for it */
-	bool alone;   /* do not merge: it was corrupt when merged */
+	uint8_t bad; /* definite failures: corrupt or missing */
+	bool demand; /* atomic: somebody waits for it */
+	bool alone;  /* do not merge: it was corrupt when merged */
 	uint64_t op_id;
 	const char *volume; /* valid while a GET of it runs: its first waiter ends later */
 	struct get *get;
@@ -70,7 +71,7 @@ struct fetch_req {
 	enum fetch_want want;
 	uint64_t block;
 	const struct manifest_entry *index; /* WANT_INDEX: in m */
-	uint32_t pos;			    /* entry of the chunk that is looked at: only grows */
+	uint32_t pos;                       /* entry of the chunk that is looked at: only grows */
 	uint64_t deadline_ns;
 };
 
@@ -90,11 +91,11 @@ struct ahead_job {
 struct stream {
 	uint8_t uuid[16];
 	bool used;
-	uint32_t run;	 /* blocks read in order so far */
+	uint32_t run;    /* blocks read in order so far */
 	uint32_t window; /* blocks to read ahead */
-	uint64_t next;	 /* block after the highest read */
-	uint64_t ahead;	 /* block after the last one read ahead */
-	uint64_t tick;	 /* of the last use */
+	uint64_t next;   /* block after the highest read */
+	uint64_t ahead;  /* block after the last one read ahead */
+	uint64_t tick;   /* of the last use */
 };
 
 struct fetcher {
@@ -133,8 +134,8 @@ static inline void fetch_count(uint64_t *counter, uint64_t n)
 
 /* fetch.c */
 
-/* Go on with a request: ends it, or parks it at a flight. `idx` (may be NULL, reference taken over) is
- * the index it waited for. */
+/* Go on with a request: ends it, or parks it at a flight. `idx` (may be NULL, reference taken over)
+ * is the index it waited for. */
 void fetch_req_run(struct fetch_req *r, struct cache_buf *idx);
 /* Start reading `count` blocks ahead; dispatcher's thread. */
 void fetch_ahead_run(struct fetcher *f, const struct ahead_job *job);
@@ -147,7 +148,8 @@ void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res);
 int fetch_dispatcher_start(struct fetcher *f) __must_check;
 /* Parse and check an index section into a value for the index cache. -EBADMSG and so on. */
 int fetch_index_load(const void *raw, size_t len, const struct manifest_entry *me,
-		     uint32_t block_bytes, struct cache_buf **out, struct fmt_err *err) __must_check;
+		     uint32_t block_bytes, struct cache_buf **out,
+		     struct fmt_err *err) __must_check;
 
 /* fetch_stream.c: a reader asked for this block; may queue read-ahead. Never blocks. */
 void fetch_stream_note(struct fetcher *f, struct manifest *m, uint64_t block);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Read-ahead for sequential readers. Readers come from several lanes and a little out of order, so a
- * stream follows the highest block it saw and tolerates neighbours. Streams are kept per volume in a
- * small set-associative table; a reader that finds the table's lock taken goes on without.
+ * Read-ahead for sequential readers. Readers come from several lanes and a little out of order, so
+ * a stream follows the highest block it saw and tolerates neighbours. Streams are kept per volume
+ * in a small set-associative table; a reader that finds the table's lock taken goes on without.
  */
 #include "engine/fetch_priv.h"
 
 #include <string.h>
 
-#define STREAM_SLACK	8 /* blocks a reader may be off the stream's head */
-#define STREAM_RUN	2 /* blocks in order before reading ahead */
-#define STREAM_WINDOW	4 /* first read-ahead; doubles up to cfg.prefetch_blocks */
+#define STREAM_SLACK  8 /* blocks a reader may be off the stream's head */
+#define STREAM_RUN    2 /* blocks in order before reading ahead */
+#define STREAM_WINDOW 4 /* first read-ahead; doubles up to cfg.prefetch_blocks */
 
 static bool stream_near(const struct stream *st, const uint8_t uuid[16], uint64_t block)
 {

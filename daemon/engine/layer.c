@@ -457,6 +457,17 @@ int layer_reserve(struct layer *l, uint64_t sector, uint32_t nsectors)
 	return 0;
 }
 
+void layer_reserve_like(struct layer *l, const struct layer *other, unsigned int max_chunks)
+{
+	for (uint64_t c = 0; c < layer_chunks(other) && max_chunks; c++) {
+		if (!layer_chunk_used(other, c))
+			continue;
+		if (layer_reserve(l, c * CHUNK_SECTORS, 1))
+			return;
+		max_chunks--;
+	}
+}
+
 void layer_granule_dirty(struct layer *l, uint64_t granule)
 {
 	uint64_t i = granule;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Abandonable store operations; see store_call.h. One lock and one condition for all of them: they are
- * few (a handful per upload) and last milliseconds. The lock guards refs, running and the list.
+ * Abandonable store operations; see store_call.h. One lock and one condition for all of them: they
+ * are few (a handful per upload) and last milliseconds. The lock guards refs, running and the list.
  */
 #include "engine/store_call.h"
 #include "lib/hash.h"
 
 #include <stdio.h>
 
-#define CANCEL_POLL_NS	 (10 * NSEC_PER_MSEC)
+#define CANCEL_POLL_NS   (10 * NSEC_PER_MSEC)
 #define BACKOFF_FIRST_NS (50 * NSEC_PER_MSEC)
-#define BACKOFF_MAX_NS	 (2 * NSEC_PER_SEC)
+#define BACKOFF_MAX_NS   (2 * NSEC_PER_SEC)
 
 static pthread_mutex_t calls_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t calls_cond;
@@ -165,7 +165,7 @@ void store_calls_quiesce(struct store *s)
 		struct store_call *c;
 
 		found = false;
-		list_for_each_entry(c, &calls_running, node)
+		list_for_each_entry (c, &calls_running, node)
 			found |= c->store == s;
 		if (found)
 			pthread_cond_wait(&calls_cond, &calls_lock);

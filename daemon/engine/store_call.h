@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Store operations that their caller may stop waiting for. The operation, its key and its body live on
- * the heap together: a caller that gives up (a volume is closed while the store hangs) drops its
+ * Store operations that their caller may stop waiting for. The operation, its key and its body live
+ * on the heap together: a caller that gives up (a volume is closed while the store hangs) drops its
  * reference and goes, and the rest is freed when the store is done with it.
  *
  * Blocking calls here are for threads that may block, never a worker's or a store's.
@@ -12,7 +12,8 @@
 #include "store/store.h"
 
 struct store_call {
-	/* The caller sets type, prio, cond, deadline_ns, … between new and start, or between two starts. */
+	/* The caller sets type, prio, cond, deadline_ns, … between new and start, or between two
+	 * starts. */
 	struct store_op op;
 	char key[STORE_KEY_MAX]; /* op.key */
 
@@ -43,14 +44,15 @@ int store_call_wait(struct store_call *c, const bool *cancel) __must_check;
 int store_call_run(struct store_call *c, const bool *cancel) __must_check;
 /* Wait until some call, any caller's, ends, or until abs_ns, or *cancel; the caller looks which. */
 void store_call_wait_any(uint64_t abs_ns, const bool *cancel, bool (*ended)(void *arg), void *arg);
-/* Drop the caller's reference. A buffer that a GET delivered into op.buf is freed with it unless taken. */
+/* Drop the caller's reference. A buffer that a GET delivered into op.buf is freed with it unless
+ * taken. */
 void store_call_put(struct store_call *c);
 /* Wait until no call on this store is in flight, abandoned ones included; before store_close. */
 void store_calls_quiesce(struct store *s);
 
 /*
- * Pause before attempt `attempt` (from 1) of something that failed: jittered, exponential, 50 ms to 2 s.
- * 0; -ETIMEDOUT: deadline_ns (0 = none) would pass; -ECANCELED.
+ * Pause before attempt `attempt` (from 1) of something that failed: jittered, exponential, 50 ms to
+ * 2 s. 0; -ETIMEDOUT: deadline_ns (0 = none) would pass; -ECANCELED.
  */
 int store_backoff(unsigned int attempt, uint64_t deadline_ns, const bool *cancel) __must_check;
 /* The length of that pause. */

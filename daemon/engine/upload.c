@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * One upload of a volume: freeze, merge, pack, publish, drop; see volume_priv.h. Runs on the thread that
- * holds v->mut. Storage rules 3, 8, 10, 11.
+ * One upload of a volume: freeze, merge, pack, publish, drop; see volume_priv.h. Runs on the thread
+ * that holds v->mut. Storage rules 3, 8, 10, 11.
  *
- * Publishing is one conditional PUT of the root. Until its outcome is known, the very root that was sent
- * stays in v->publish, and the next upload begins by sending the same bytes again under the same
- * precondition: the earlier PUT may still land. So packs are uploaded once, layers publish in order, and
- * a refusal can be told from our own earlier success.
+ * Publishing is one conditional PUT of the root. Until its outcome is known, the very root that was
+ * sent stays in v->publish, and the next upload begins by sending the same bytes again under the
+ * same precondition: the earlier PUT may still land. So packs are uploaded once, layers publish in
+ * order, and a refusal can be told from our own earlier success.
  *
- * No failure gives up the frozen layer: it is dropped only after a root that contains it was seen to be
- * the current one.
+ * No failure gives up the frozen layer: it is dropped only after a root that contains it was seen
+ * to be the current one.
  */
 #include "engine/upload_priv.h"
 #include "engine/wire.h"
@@ -19,7 +19,7 @@
 struct publish {
 	struct root root;
 	struct manifest *m; /* NULL: still all zeros */
-	bool landed;	    /* the root is current; only dropping the layer is left */
+	bool landed;        /* the root is current; only dropping the layer is left */
 };
 
 void upload_forget(struct volume *v)
@@ -105,16 +105,18 @@ static int merge_error(struct volume *v, const struct merge *mg, struct layer *f
 				(unsigned long long)merge_failed_block(mg), strerror(-r));
 	/* Storage rule 3: what the disk does not give back now, it must not be trusted with. */
 	layer_poison(frozen, -EIO);
-	volume_set_mode(v, VOLUME_POISONED,
-			"local layer %llu cannot be read at block %llu; the volume is read-only, its "
-			"layers are kept and upload nothing more",
-			(unsigned long long)frozen->seq, (unsigned long long)merge_failed_block(mg));
+	volume_set_mode(
+		v, VOLUME_POISONED,
+		"local layer %llu cannot be read at block %llu; the volume is read-only, its "
+		"layers are kept and upload nothing more",
+		(unsigned long long)frozen->seq, (unsigned long long)merge_failed_block(mg));
 	return fmt_fail(err, -EIO, "local layer %llu cannot be read at block %llu",
-			(unsigned long long)frozen->seq, (unsigned long long)merge_failed_block(mg));
+			(unsigned long long)frozen->seq,
+			(unsigned long long)merge_failed_block(mg));
 }
 
-static int pack_all(struct volume *v, struct packer *p, struct layer *frozen,
-		    struct manifest *base, uint64_t op_id, struct fmt_err *err)
+static int pack_all(struct volume *v, struct packer *p, struct layer *frozen, struct manifest *base,
+		    uint64_t op_id, struct fmt_err *err)
 {
 	struct merge_block b;
 	struct merge *mg;
@@ -137,8 +139,8 @@ static int pack_all(struct volume *v, struct packer *p, struct layer *frozen,
 }
 
 /* Upload the content of the frozen layer, all but the root: v->publish on success. */
-static int publish_prepare(struct volume *v, const struct view *vw, uint64_t op_id,
-			   uint64_t *bytes, struct fmt_err *err)
+static int publish_prepare(struct volume *v, const struct view *vw, uint64_t op_id, uint64_t *bytes,
+			   struct fmt_err *err)
 {
 	struct publish *pub = calloc(1, sizeof(*pub));
 	struct packer *p = packer_new(v, vw->manifest, op_id);
@@ -171,7 +173,8 @@ out:
 
 /* ---- the root ---- */
 
-/* Only what publishing changes is written: workers read the volume's size and block size unlocked. */
+/* Only what publishing changes is written: workers read the volume's size and block size unlocked.
+ */
 static void publish_landed(struct volume *v, const char *etag)
 {
 	const struct root *r = &v->publish->root;
@@ -208,19 +211,20 @@ static int fence(struct volume *v, const struct root *cur, struct fmt_err *err)
 			 "written here are in no history and stay in the local layers",
 			 kib);
 	else
-		fmt_fail(err, -ESTALE,
-			 "%s '%.60s' took generation %llu; read-only now, %llu KiB written here are "
-			 "not in its history and stay in the local layers",
-			 cur->owner[0] ? "host" : "detached, no owner", cur->owner,
-			 (unsigned long long)cur->generation, kib);
+		fmt_fail(
+			err, -ESTALE,
+			"%s '%.60s' took generation %llu; read-only now, %llu KiB written here are "
+			"not in its history and stay in the local layers",
+			cur->owner[0] ? "host" : "detached, no owner", cur->owner,
+			(unsigned long long)cur->generation, kib);
 	volume_set_mode(v, VOLUME_FENCED, "%s", err->msg);
 	return -ESTALE;
 }
 
 /*
- * The root is not what we knew. If it carries this layer's sequence under our own generation, then an
- * earlier life of ours published the same layer and its PUT landed after we had read the root: adopt it.
- * Anything else means that somebody took the volume.
+ * The root is not what we knew. If it carries this layer's sequence under our own generation, then
+ * an earlier life of ours published the same layer and its PUT landed after we had read the root:
+ * adopt it. Anything else means that somebody took the volume.
  */
 static int publish_refused(struct volume *v, uint64_t op_id, struct fmt_err *err)
 {

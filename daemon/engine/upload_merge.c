@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Blocks of a frozen layer, whole and encoded, in ascending order. The mutator's thread reads the layer;
- * bases of partly written blocks come from the fetcher, and the compute pool merges and encodes, for a
- * window of blocks at once. mg->lock guards the slots' `state` and `abandoned`; a slot in state WORK
- * belongs to the fetcher or the compute pool, in any other state to the mutator.
+ * Blocks of a frozen layer, whole and encoded, in ascending order. The mutator's thread reads the
+ * layer; bases of partly written blocks come from the fetcher, and the compute pool merges and
+ * encodes, for a window of blocks at once. mg->lock guards the slots' `state` and `abandoned`; a
+ * slot in state WORK belongs to the fetcher or the compute pool, in any other state to the mutator.
  */
 #include "engine/upload_priv.h"
 
@@ -19,9 +19,10 @@ struct slot {
 	struct fetch_wait fetch;
 	struct pool_job job;
 	enum slot_state state;
+	bool folded; /* the layer has nothing of it; it is moved to a new pack */
 	uint64_t block;
 	struct cache_buf *plain; /* reused unless somebody else keeps it too */
-	struct cache_buf *base;	 /* or NULL: zeros */
+	struct cache_buf *base;  /* or NULL: zeros */
 	void *stored;
 	enum pack_block_kind kind;
 	uint32_t clen;
@@ -44,8 +45,10 @@ struct merge {
 	char volume[GFS_NAME_MAX];
 	size_t stored_cap;
 
-	uint64_t next_block; /* to look at */
-	uint32_t head, used; /* ring of slots in order of blocks */
+	uint64_t next_block;  /* to look at */
+	uint64_t *fold;       /* bit per block of the chunk of next_block */
+	uint32_t fold_budget; /* blocks that may still be moved */
+	uint32_t head, used;  /* ring of slots in order of blocks */
 	uint32_t nr_slots;
 	struct slot slot[];
 };
@@ -59,6 +62,7 @@ static void merge_unref(struct merge *mg)
 		cache_buf_put(mg->slot[i].base);
 		free(mg->slot[i].stored);
 	}
+	free(mg->fold);
 	layer_put(mg->frozen);
 	manifest_put(mg->base);
 	pthread_cond_destroy(&mg->cond);
@@ -89,6 +93,12 @@ int merge_new(struct engine *e, const struct root *root, struct layer *frozen,
 	memcpy(mg->volume, root->name, sizeof(mg->volume));
 	mg->stored_cap = ZSTD_compressBound(root->block_bytes);
 	mg->nr_slots = (uint32_t)nr;
+	mg->fold_budget = (uint32_t)(FOLD_BYTES_MAX / root->block_bytes);
+	mg->fold = calloc(DIV_ROUND_UP(CHUNK_BYTES / root->block_bytes, 64), sizeof(*mg->fold));
+	if (!mg->fold) {
+		merge_unref(mg);
+		return -ENOMEM;
+	}
 	for (uint32_t i = 0; i < nr; i++) {
 		mg->slot[i].mg = mg;
 		mg->slot[i].stored = malloc(mg->stored_cap);
@@ -255,9 +265,9 @@ static int slot_buffer(struct slot *s)
 	return s->plain ? 0 : -ENOMEM;
 }
 
-/* Start work on mg->next_block, which the layer touches. */
-static int slot_start(struct merge *mg, struct slot *s, bool covered, uint32_t first_data,
-		      uint32_t end_data)
+/* Start work on mg->next_block. */
+static int slot_start(struct merge *mg, struct slot *s, bool folded, bool covered,
+		      uint32_t first_data, uint32_t end_data)
 {
 	struct cache_buf *base = NULL;
 	int r;
@@ -265,6 +275,7 @@ static int slot_start(struct merge *mg, struct slot *s, bool covered, uint32_t f
 	cache_buf_put(s->base);
 	s->base = NULL;
 	s->block = mg->next_block;
+	s->folded = folded;
 	if (covered && !end_data) { /* discards may be huge: all zeros is known without looking */
 		s->kind = PACK_ZERO;
 		s->clen = 0;
@@ -306,18 +317,23 @@ static void merge_fill(struct merge *mg)
 	while (mg->used < mg->nr_slots && mg->next_block < nr_blocks) {
 		uint64_t chunk = mg->next_block / per_chunk;
 		struct slot *s = &mg->slot[(mg->head + mg->used) % mg->nr_slots];
+		uint64_t in_chunk = mg->next_block % per_chunk;
 		uint32_t first_data, end_data;
+		bool covered, folded;
 		uint16_t any;
-		bool covered;
 
 		if (!layer_chunk_used(mg->frozen, chunk)) {
 			mg->next_block = (chunk + 1) * per_chunk;
 			continue;
 		}
+		if (!in_chunk)
+			fold_choose(mg->e, mg->base, (uint32_t)chunk, mg->cancel, mg->op_id,
+				    mg->fold, &mg->fold_budget);
 		block_scan(mg, mg->next_block, &any, &covered, &first_data, &end_data);
-		if (any) {
+		folded = !any && mg->fold[in_chunk / 64] >> (in_chunk % 64) & 1;
+		if (any || folded) {
 			mg->used++;
-			if (slot_start(mg, s, covered, first_data, end_data))
+			if (slot_start(mg, s, folded, covered, first_data, end_data))
 				mg->next_block = nr_blocks; /* merge_next reports it */
 		}
 		mg->next_block++;
@@ -329,127 +345,45 @@ static bool merge_canceled(const struct merge *mg)
 	return __atomic_load_n(mg->cancel, __ATOMIC_ACQUIRE);
 }
 
-int merge_next(struct merge *mg, struct merge_block *out)
+/* Wait for the oldest slot and take it off the ring. NULL: canceled. */
+static struct slot *slot_take(struct merge *mg)
 {
-	struct slot *s;
+	struct slot *s = &mg->slot[mg->head];
 
-	merge_fill(mg);
-	if (!mg->used)
-		return 0;
-	s = &mg->slot[mg->head];
 	pthread_mutex_lock(&mg->lock);
 	while (s->state == SLOT_WORK && !merge_canceled(mg))
 		cond_wait_until(&mg->cond, &mg->lock, now_ns() + CANCEL_POLL_NS);
 	pthread_mutex_unlock(&mg->lock);
 	if (merge_canceled(mg))
-		return -ECANCELED;
+		return NULL;
 	mg->head = (mg->head + 1) % mg->nr_slots;
 	mg->used--;
+	return s;
+}
+
+int merge_next(struct merge *mg, struct merge_block *out)
+{
+	struct slot *s;
+
+	do {
+		merge_fill(mg);
+		if (!mg->used)
+			return 0;
+		s = slot_take(mg);
+		if (!s)
+			return -ECANCELED;
+		/* What cannot be moved just stays where it is. */
+	} while (s->res && s->folded);
 	if (s->res) {
 		mg->failed_block = s->block;
 		return s->res;
 	}
 	*out = (struct merge_block){.block = s->block,
+				    .folded = s->folded,
 				    .kind = s->kind,
 				    .stored = s->stored,
 				    .clen = s->clen,
 				    .plain = s->plain};
 	memcpy(out->sha256, s->sha256, SHA256_LEN);
 	return 1;
-}
-
-/* ---- indexes of a chunk ---- */
-
-/* Outlives its caller if that gives up. */
-struct index_load {
-	int refs; /* atomic */
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-	uint32_t left;
-	int res;
-	struct manifest *m;
-	uint32_t nr;
-	struct index_wait {
-		struct fetch_wait w;
-		struct index_load *il;
-		struct cache_buf *buf;
-	} wait[];
-};
-
-static void index_load_unref(struct index_load *il)
-{
-	if (__atomic_sub_fetch(&il->refs, 1, __ATOMIC_ACQ_REL))
-		return;
-	for (uint32_t i = 0; i < il->nr; i++)
-		cache_buf_put(il->wait[i].buf);
-	manifest_put(il->m);
-	pthread_cond_destroy(&il->cond);
-	pthread_mutex_destroy(&il->lock);
-	free(il);
-}
-
-static void index_load_done(struct fetch_wait *w, struct cache_buf *buf, int res)
-{
-	struct index_wait *iw = container_of(w, struct index_wait, w);
-	struct index_load *il = iw->il;
-
-	pthread_mutex_lock(&il->lock);
-	iw->buf = buf;
-	if (res && !il->res)
-		il->res = res;
-	if (!--il->left)
-		pthread_cond_signal(&il->cond);
-	pthread_mutex_unlock(&il->lock);
-	index_load_unref(il);
-}
-
-int index_set_load(struct engine *e, struct manifest *m, const struct manifest_entry *first,
-		   uint32_t nr, const bool *cancel, uint64_t op_id, struct index_set *out)
-{
-	struct index_load *il = calloc(1, sizeof(*il) + nr * sizeof(il->wait[0]));
-	struct cache_buf **bufs = calloc(nr ? nr : 1, sizeof(*bufs));
-	int r;
-
-	if (!il || !bufs) {
-		free(il);
-		free(bufs);
-		return -ENOMEM;
-	}
-	il->refs = 1 + (int)nr;
-	il->left = nr;
-	il->nr = nr;
-	il->m = manifest_get(m);
-	pthread_mutex_init(&il->lock, NULL);
-	cond_init_mono(&il->cond);
-	for (uint32_t i = 0; i < nr; i++) {
-		struct index_wait *iw = &il->wait[i];
-		struct cache_buf *buf;
-
-		iw->il = il;
-		iw->w = (struct fetch_wait){.done = index_load_done, .op_id = op_id};
-		r = fetch_index_get(e->fetcher, m, &first[i], &iw->w, &buf);
-		if (r != -EINPROGRESS)
-			index_load_done(&iw->w, buf, r);
-	}
-	pthread_mutex_lock(&il->lock);
-	while (il->left && !__atomic_load_n(cancel, __ATOMIC_ACQUIRE))
-		cond_wait_until(&il->cond, &il->lock, now_ns() + CANCEL_POLL_NS);
-	r = il->left ? -ECANCELED : il->res;
-	for (uint32_t i = 0; !r && i < nr; i++)
-		bufs[i] = cache_buf_get(il->wait[i].buf);
-	pthread_mutex_unlock(&il->lock);
-	index_load_unref(il);
-	if (r)
-		free(bufs);
-	else
-		*out = (struct index_set){.buf = bufs, .nr = nr};
-	return r;
-}
-
-void index_set_free(struct index_set *s)
-{
-	for (uint32_t i = 0; i < s->nr; i++)
-		cache_buf_put(s->buf[i]);
-	free(s->buf);
-	*s = (struct index_set){0};
 }

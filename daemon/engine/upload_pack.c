@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Packs of an upload: blocks of one chunk are collected into packs, which are PUT in the background, a
- * few at a time, under fresh random names; at the end the base manifest and the new packs make the new
- * one. Mutator's thread only, no lock of its own.
+ * Packs of an upload: blocks of one chunk are collected into packs, which are PUT in the
+ * background, a few at a time, under fresh random names; at the end the base manifest and the new
+ * packs make the new one. Mutator's thread only, no lock of its own.
  *
- * A pack's PUT needs no precondition to be safe, the name is ours alone; IF_NONE_MATCH makes an attempt
- * that landed unseen answer -EEXIST, which is success.
+ * A pack's PUT needs no precondition to be safe, the name is ours alone; IF_NONE_MATCH makes an
+ * attempt that landed unseen answer -EEXIST, which is success.
  */
 #include "engine/upload_priv.h"
 #include "engine/wire.h"
@@ -33,7 +33,7 @@ struct packer {
 	const struct manifest_entry *old;
 	uint32_t nr_old;
 	struct index_set idx; /* of old, loaded on demand */
-	uint64_t *covered;    /* bit per block: in a new pack */
+	uint64_t *covered;    /* bit per block: in a new pack, or zeros without any */
 	uint32_t nr_covered;
 	struct pack_writer *w;
 	uint8_t pack_id[PACK_ID_LEN];
@@ -219,9 +219,8 @@ static int pack_send(struct packer *p, struct fmt_err *err)
 	store_call_body(c, buf, len, p->w, writer_release);
 	p->w = NULL;
 	c->op.cond = STORE_IF_NONE_MATCH;
-	*put = (struct put){.c = c,
-			    .bytes = len,
-			    .deadline_ns = now_ns() + 4 * p->e->cfg.store_timeout_ns};
+	*put = (struct put){
+		.c = c, .bytes = len, .deadline_ns = now_ns() + 4 * p->e->cfg.store_timeout_ns};
 	put_start(p, put);
 	return 0;
 }
@@ -241,9 +240,16 @@ static int idx_need(struct packer *p, struct fmt_err *err)
 	return 0;
 }
 
-/* 1 if the base has data for the block, 0 if it is zeros there, -errno. */
-static int base_has(struct packer *p, uint32_t block, struct fmt_err *err)
+enum zero_verdict {
+	ZERO_NEEDED,    /* the base has data: hide it */
+	ZERO_THERE,     /* the base reads as zeros, by a tombstone over data */
+	ZERO_POINTLESS, /* nothing has data: needs no entry at all */
+};
+
+/* What it takes to make a block zeros, or -errno. */
+static int zero_verdict(struct packer *p, uint32_t block, struct fmt_err *err)
 {
+	bool tombstone = false;
 	int r = idx_need(p, err);
 
 	if (r)
@@ -252,10 +258,17 @@ static int base_has(struct packer *p, uint32_t block, struct fmt_err *err)
 		const struct pack_index_entry *e =
 			pack_index_find(fetch_index(p->idx.buf[i]), block);
 
-		if (e)
-			return e->kind != PACK_ZERO;
+		if (e && e->kind != PACK_ZERO)
+			return tombstone ? ZERO_THERE : ZERO_NEEDED;
+		tombstone |= e != NULL;
 	}
-	return 0;
+	return ZERO_POINTLESS;
+}
+
+static void cover(struct packer *p, uint32_t block)
+{
+	p->covered[block / 64] |= 1ull << (block % 64);
+	p->nr_covered++;
 }
 
 static void old_drop(struct packer *p, uint32_t i)
@@ -279,8 +292,8 @@ static bool index_useful(struct packer *p, const struct pack_index *idx)
 }
 
 /*
- * Entries of packs that can serve no block any more are left out of the new manifest. Indexes are looked
- * at only when packs have piled up; one that is unreadable now just keeps its entry.
+ * Entries of packs that can serve no block any more are left out of the new manifest. Indexes are
+ * looked at only when packs have piled up; one that is unreadable now just keeps its entry.
  */
 static int supersede(struct packer *p)
 {
@@ -344,9 +357,13 @@ int packer_add(struct packer *p, const struct merge_block *b, struct fmt_err *er
 		chunk_open(p, chunk);
 	}
 	if (b->kind == PACK_ZERO) {
-		r = base_has(p, block, err);
-		if (r <= 0)
-			return r; /* zeros over zeros */
+		r = zero_verdict(p, block, err);
+		if (r < 0)
+			return r;
+		if (r == ZERO_POINTLESS)
+			cover(p, block); /* by nothing: no pack has to be kept for it */
+		if (r == ZERO_POINTLESS || (r == ZERO_THERE && !b->folded))
+			return 0;
 	}
 	if (p->w && pack_writer_bytes(p->w) + b->clen > PACK_BYTES_MAX) {
 		r = pack_send(p, err);
@@ -363,9 +380,8 @@ int packer_add(struct packer *p, const struct merge_block *b, struct fmt_err *er
 	if (r)
 		return fmt_fail(err, r, "pack of chunk %u, block %u: %s", chunk, block,
 				strerror(-r));
-	p->covered[block / 64] |= 1ull << (block % 64);
-	p->nr_covered++;
-	if (b->kind != PACK_ZERO && p->keep_bytes >= p->block_bytes) {
+	cover(p, block);
+	if (b->kind != PACK_ZERO && !b->folded && p->keep_bytes >= p->block_bytes) {
 		p->keep_bytes -= p->block_bytes;
 		cache_insert(p->e->blocks, b->sha256, b->plain);
 	}
@@ -401,7 +417,7 @@ int packer_finish(struct packer *p, const struct root *root, uint64_t sequence,
 		r = puts_wait(p, NULL, err);
 	if (r)
 		return r;
-	if (!p->nr_fresh) {
+	if (!p->nr_fresh && !p->nr_dropped) {
 		*out = manifest_get(p->base);
 		return 0;
 	}

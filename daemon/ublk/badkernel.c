@@ -10,7 +10,8 @@ struct bad_kernel {
 };
 
 static const struct bad_kernel bad_kernels[] = {
-	/* Measured on 6.18.5; an io-wq thread dies holding ublk_ctl_mutex and every later command hangs. */
+	/* Measured on 6.18.5; an io-wq thread dies holding ublk_ctl_mutex and every later command
+	   hangs. */
 	{6, 18, 4, 5,
 	 "ADD_DEV oopses on 6.18.4 and 6.18.5 (NULL dereference with the driver's lock held); "
 	 "update to 6.18.15 or later"},

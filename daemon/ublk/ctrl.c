@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The control thread; see ctrl.h. The ring belongs to the thread alone. c->lock guards the queue, the list
- * of commands in flight, and every command's state; it is held for list operations only.
+ * The control thread; see ctrl.h. The ring belongs to the thread alone. c->lock guards the queue,
+ * the list of commands in flight, and every command's state; it is held for list operations only.
  *
- * A command is referenced by its caller and, until its completion came, by the thread: the kernel may
- * write to cmd->buf as long as the command is in flight, however long its caller is gone.
+ * A command is referenced by its caller and, until its completion came, by the thread: the kernel
+ * may write to cmd->buf as long as the command is in flight, however long its caller is gone.
  */
 #include "ublk/ctrl.h"
 
@@ -19,21 +19,21 @@
 
 #define RING_ENTRIES 64
 /*
- * Control commands run on the ring's io-wq, which has few bounded workers by default (four for each CPU).
- * Hung commands must not use them up: one may hang, others go on.
+ * Control commands run on the ring's io-wq, which has few bounded workers by default (four for each
+ * CPU). Hung commands must not use them up: one may hang, others go on.
  */
 #define IOWQ_WORKERS 256
 /* How long a cancelled command has to come back before its caller is told. Measured: 1 ms. */
 #define CANCEL_GRACE_NS NSEC_PER_SEC
 /* Beyond a command's deadline, its caller waits this long for the control thread's verdict. */
 #define CALLER_GRACE_NS (5 * NSEC_PER_SEC)
-#define STOP_GRACE_NS	(5 * NSEC_PER_SEC)
+#define STOP_GRACE_NS   (5 * NSEC_PER_SEC)
 
 enum cmd_state { CMD_QUEUED, CMD_IN_FLIGHT, CMD_DONE };
 
 struct ublk_cmd {
 	struct list_head node; /* queue, or in flight */
-	int refs;	       /* under c->lock */
+	int refs;              /* under c->lock */
 	enum cmd_state state;
 	uint32_t op, dev_id;
 	uint64_t data;
@@ -193,7 +193,7 @@ static uint64_t ctrl_deadlines(struct ublk_ctrl *c)
 	uint64_t now = now_ns(), next = UINT64_MAX;
 	struct ublk_cmd *cmd;
 
-	list_for_each_entry(cmd, &c->in_flight, node) {
+	list_for_each_entry (cmd, &c->in_flight, node) {
 		const struct cmd_kind *k = cmd_kind(cmd->op);
 
 		if (cmd->expired)
@@ -312,7 +312,8 @@ static void *ctrl_main(void *arg)
 		}
 
 		pthread_mutex_lock(&c->lock);
-		io_uring_for_each_cqe(&c->ring, head, cqe) {
+		io_uring_for_each_cqe(&c->ring, head, cqe)
+		{
 			n++;
 			ctrl_cqe(c, cqe);
 		}
@@ -401,7 +402,7 @@ void ublk_ctrl_destroy(struct ublk_ctrl *c)
 	if (!list_empty(&c->in_flight)) {
 		struct ublk_cmd *cmd;
 
-		list_for_each_entry(cmd, &c->in_flight, node)
+		list_for_each_entry (cmd, &c->in_flight, node)
 			log_warn("ublk: %s of device %d never came back", ublk_cmd_name(cmd->op),
 				 (int)cmd->dev_id);
 		/* The list's head is in c. */
@@ -549,11 +550,11 @@ void ublk_ctrl_cancel_start(struct ublk_ctrl *c, uint32_t dev_id)
 	struct ublk_cmd *cmd;
 
 	pthread_mutex_lock(&c->lock);
-	list_for_each_entry(cmd, &c->queue, node)
+	list_for_each_entry (cmd, &c->queue, node)
 		if (cmd->dev_id == dev_id && cmd_kind(cmd->op)->waits_for_fetches)
 			cmd->deadline_ns = 0;
 	/* The deadline does the rest: one place that cancels. */
-	list_for_each_entry(cmd, &c->in_flight, node)
+	list_for_each_entry (cmd, &c->in_flight, node)
 		if (cmd->dev_id == dev_id && cmd_kind(cmd->op)->waits_for_fetches &&
 		    !cmd->cancelling)
 			cmd->deadline_ns = 0;

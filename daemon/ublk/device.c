@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Making devices, and the host they belong to; see device.h and ublk_priv.h. Removing is in remove.c,
- * recovery in recover.c.
+ * Making devices, and the host they belong to; see device.h and ublk_priv.h. Removing is in
+ * remove.c, recovery in recover.c.
  */
 #include "ublk/ublk_priv.h"
 
@@ -98,7 +98,7 @@ int ublk_host_create(const struct ublk_config *c, struct engine *e, struct ublk_
 	list_init(&h->devs);
 	h->e = e;
 	h->queues = MAX(2u, c->queues);
-	h->depth = MIN(c->depth ? c->depth : 128u, (unsigned int)UBLK_MAX_QUEUE_DEPTH);
+	h->depth = MIN(c->depth ? c->depth : 128u, (unsigned int)UBLK_DEPTH_MAX);
 	h->cmd_timeout_ns = c->cmd_timeout_ns ? c->cmd_timeout_ns : CMD_TIMEOUT_NS;
 	h->host_id = strdup(c->host_id);
 	h->reaper = pool_create("gfs-ublk-reap", 1);
@@ -114,6 +114,7 @@ int ublk_host_create(const struct ublk_config *c, struct engine *e, struct ublk_
 		r = caps_read(h->ctrl, &h->caps, err);
 	if (r)
 		goto err_out;
+	h->heal = kernel_recovery_must_be_whole(h->caps.kernel);
 	h->pins_fixed_files = kernel_pins_fixed_files(h->caps.kernel);
 	r = ublk_features_choose(h->caps.features, false, &flags, why, sizeof(why));
 	if (r) {
@@ -200,8 +201,9 @@ int dev_fail(const struct ublk_dev *dev, const char *phase, int r, struct fmt_er
 			 "volume %.60s: ublk %s%s did not end within %.1f s", dev->name, phase,
 			 device, (double)dev->h->cmd_timeout_ns / 1e9);
 	else
-		snprintf(err->msg, sizeof(err->msg), "volume %.60s: ublk %s%s failed: %s (errno %d)",
-			 dev->name, phase, device, strerror(-r), -r);
+		snprintf(err->msg, sizeof(err->msg),
+			 "volume %.60s: ublk %s%s failed: %s (errno %d)", dev->name, phase, device,
+			 strerror(-r), -r);
 	return r;
 }
 
@@ -313,8 +315,8 @@ static int dev_set_params(struct ublk_dev *dev, uint64_t deadline_ns)
 	volume_info_read(dev->v, &vi);
 	if (vi.root.read_only)
 		p.basic.attrs |= UBLK_ATTR_READ_ONLY;
-	p.basic.io_opt_shift = (uint8_t)__builtin_ctz(vi.root.block_bytes ? vi.root.block_bytes
-									   : BLOCK_BYTES);
+	p.basic.io_opt_shift =
+		(uint8_t)__builtin_ctz(vi.root.block_bytes ? vi.root.block_bytes : BLOCK_BYTES);
 	r = dev_cmd(dev, UBLK_U_CMD_SET_PARAMS, 0, &p, sizeof(p), deadline_ns, NULL);
 	return MIN(r, 0);
 }
@@ -331,8 +333,10 @@ int dev_open_cdev(struct ublk_dev *dev, uint64_t deadline_ns)
 		dev->cdev_fd = open(path, O_RDWR | O_CLOEXEC);
 		if (dev->cdev_fd >= 0)
 			break;
-		/* The node may come late; a predecessor's last request may hold the device a moment. */
-		if ((errno != ENOENT && errno != EBUSY && errno != EINTR) || now_ns() >= deadline_ns) {
+		/* The node may come late; a predecessor's last request may hold the device a
+		 * moment. */
+		if ((errno != ENOENT && errno != EBUSY && errno != EINTR) ||
+		    now_ns() >= deadline_ns) {
 			r = -errno;
 			break;
 		}
@@ -356,8 +360,8 @@ static void fetch_refused(void *arg, int err)
 int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
 {
 	const struct workers *ws = engine_workers(dev->h->e);
-	unsigned int first = __atomic_fetch_add(&dev->h->next_worker, dev->nr_queues,
-						__ATOMIC_RELAXED);
+	unsigned int first =
+		__atomic_fetch_add(&dev->h->next_worker, dev->nr_queues, __ATOMIC_RELAXED);
 	uint64_t start = now_ns();
 	int r = 0;
 
@@ -408,8 +412,8 @@ int dev_add_lanes(struct ublk_dev *dev)
 }
 
 /*
- * Where the kernel scans partitions inside START_DEV, its reads must not wait for the store: the blocks
- * it reads are made resident first.
+ * Where the kernel scans partitions inside START_DEV, its reads must not wait for the store: the
+ * blocks it reads are made resident first.
  */
 static int dev_start_prepare(struct ublk_dev *dev)
 {

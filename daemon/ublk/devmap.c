@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The device map; see devmap.h. m->lock guards the entries and the generations; a write is made by one of
- * the callers of devmap_sync, outside the lock, while the others wait for it or for the next one.
+ * The device map; see devmap.h. m->lock guards the entries and the generations; a write is made by
+ * one of the callers of devmap_sync, outside the lock, while the others wait for it or for the next
+ * one.
  */
 #include "ublk/devmap.h"
 
@@ -14,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define DEVMAP_VERSION	 1
+#define DEVMAP_VERSION   1
 #define DEVMAP_BYTES_MAX (32 * MiB)
 
 struct devmap {

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The device map: which ublk device serves which volume, in STATE_DIR/ublk-devices.json. Written whole,
- * atomically and fsynced. It is a hint with names: what decides is the identity the driver keeps, so a
- * lost or corrupt map costs a scan, never a device.
+ * The device map: which ublk device serves which volume, in STATE_DIR/ublk-devices.json. Written
+ * whole, atomically and fsynced. It is a hint with names: what decides is the identity the driver
+ * keeps, so a lost or corrupt map costs a scan, never a device.
  */
 #ifndef GFS_UBLK_DEVMAP_H
 #define GFS_UBLK_DEVMAP_H
 
 #include "engine/format.h"
 
-#define DEVMAP_FILE	"ublk-devices.json"
+#define DEVMAP_FILE     "ublk-devices.json"
 #define DEVMAP_DEVS_MAX 16384
 
 struct devmap_entry {
@@ -21,8 +21,8 @@ struct devmap_entry {
 struct devmap;
 
 /*
- * Load STATE_DIR's map; an absent one, or one from before the last boot, is empty. Corrupt: -EBADMSG with
- * a sentence, and *out is an empty map all the same. Any other -errno: no map.
+ * Load STATE_DIR's map; an absent one, or one from before the last boot, is empty. Corrupt:
+ * -EBADMSG with a sentence, and *out is an empty map all the same. Any other -errno: no map.
  */
 int devmap_open(const char *state_dir, struct devmap **out, struct fmt_err *err) __must_check;
 void devmap_close(struct devmap *m);
@@ -31,12 +31,13 @@ void devmap_close(struct devmap *m);
  */
 bool devmap_was_whole(const struct devmap *m);
 
-/* Change the map in memory; devmap_sync makes it durable. Any thread. -ENOMEM, -ENOSPC (too many). */
+/* Change the map in memory; devmap_sync makes it durable. Any thread. -ENOMEM, -ENOSPC (too many).
+ */
 int devmap_set(struct devmap *m, int dev_id, const uint8_t uuid[16], const char *name) __must_check;
 void devmap_clear(struct devmap *m, int dev_id);
 /*
- * Return once everything changed before the call is durable. Callers at the same time share one write.
- * Blocks for an fsync. -errno.
+ * Return once everything changed before the call is durable. Callers at the same time share one
+ * write. Blocks for an fsync. -errno.
  */
 int devmap_sync(struct devmap *m) __must_check;
 

@@ -120,6 +120,11 @@ bool kernel_pins_fixed_files(const char *release)
 	return !kernel_at_least(release, 6, 13);
 }
 
+bool kernel_recovery_must_be_whole(const char *release)
+{
+	return !kernel_at_least(release, 6, 16);
+}
+
 /* 16 bits of magic, 16 of the host, 32 of host and volume. */
 #define IDENTITY_MAGIC 0x67f5ULL
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Is a ublk device in use? The driver does not tell its open count, so every kind of user is looked for
- * where it shows. No state; any thread but a worker's (opening the device may read from it).
+ * Is a ublk device in use? The driver does not tell its open count, so every kind of user is looked
+ * for where it shows. No state; any thread but a worker's (opening the device may read from it).
  */
 #include "ublk/ublk_priv.h"
 
@@ -202,7 +202,7 @@ static bool claimed(struct use *u)
 bool ublk_dev_in_use(int dev_id, char *why, size_t len)
 {
 	/* From the most telling answer to the least; the open comes last, for it may do I/O. */
-	static bool (*const checks[])(struct use *u) = {
+	static bool (*const checks[])(struct use * u) = {
 		mounted, held, swapped_on, looped, opened, claimed,
 	};
 	struct use u = {.dev_id = dev_id, .why = why, .len = len};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Storage rule 20: the daemon lives in a mount namespace of its own, in which no ublk device is mounted. A
- * daemon that shares a namespace with a mount of its own device can deadlock when it exits; unshare alone
- * copies such mounts, and a slave namespace would receive new ones.
+ * Storage rule 20: the daemon lives in a mount namespace of its own, in which no ublk device is
+ * mounted. A daemon that shares a namespace with a mount of its own device can deadlock when it
+ * exits; unshare alone copies such mounts, and a slave namespace would receive new ones.
  */
 #include "ublk/ublk_priv.h"
 
@@ -60,7 +60,8 @@ int ublk_mount_namespace(struct fmt_err *err)
 			 strerror(-r));
 		return r;
 	}
-	/* A mount that covers another lets it be seen only after it is gone: until nothing changes. */
+	/* A mount that covers another lets it be seen only after it is gone: until nothing changes.
+	 */
 	for (unsigned int pass = 0; pass < PASSES_MAX; pass++) {
 		memset(&d, 0, sizeof(d));
 		r = mounts_for_each("/proc/self/mountinfo", detach_ublk, &d);

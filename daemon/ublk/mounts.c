@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Which block devices are ublk devices, and what is mounted: read from sysfs and mountinfo. No state; any
- * thread. ublk disks have no major number of their own, so only sysfs tells.
+ * Which block devices are ublk devices, and what is mounted: read from sysfs and mountinfo. No
+ * state; any thread. ublk disks have no major number of their own, so only sysfs tells.
  */
 #include "ublk/ublk_priv.h"
 

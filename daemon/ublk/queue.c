@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A queue and its tags; see queue.h. After the message that adds it, everything of a queue belongs to its
- * worker's thread; q->lock guards only what other threads wait for (state, idle, drained) and is taken on
- * transitions, never for a request.
+ * A queue and its tags; see queue.h. After the message that adds it, everything of a queue belongs
+ * to its worker's thread; q->lock guards only what other threads wait for (state, idle, drained)
+ * and is taken on transitions, never for a request.
  *
- * A tag is always in one of three places: armed in the kernel, served by the engine, or gone. When all are
- * gone the queue is drained.
+ * A tag is always in one of three places: armed in the kernel, served by the engine, or gone. When
+ * all are gone the queue is drained.
  */
 #include "ublk/queue.h"
 
@@ -15,7 +15,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* What a request needs while it is served. Touched only then: an idle device keeps these pages empty. */
+/* What a request needs while it is served. Touched only then: an idle device keeps these pages
+ * empty. */
 struct ublk_io {
 	struct gfs_req req;
 	struct ublk_tag *tag;
@@ -227,8 +228,8 @@ static void tag_event(struct worker *w, struct worker_op *op, int res)
 /* ---- messages, on the worker ---- */
 
 /*
- * The step that makes the queue: from here to worker_flush() nothing waits and nothing else runs on this
- * worker, so no other thread can ever see the queue added and not armed.
+ * The step that makes the queue: from here to worker_flush() nothing waits and nothing else runs on
+ * this worker, so no other thread can ever see the queue added and not armed.
  */
 static int queue_arm(struct worker *w, struct ublk_queue *q)
 {
@@ -240,17 +241,18 @@ static int queue_arm(struct worker *w, struct ublk_queue *q)
 		q->slot = -1;
 		return r;
 	}
+	/*
+	 * What was prepared before is others': it must not be sent with our capability, nor take
+	 * room, for all FETCHes go in one submission.
+	 */
+	r = worker_flush(w);
 	/* The kernel looks at the capability of whoever arms, at that moment. */
-	if (q->c.scan) {
-		/* What was prepared before is others': it must not be sent with the capability. */
-		r = worker_flush(w);
-		if (!r)
-			r = worker_cap_sys_admin(w, true);
-		if (r) {
-			worker_file_remove(w, q->slot);
-			q->slot = -1;
-			return r;
-		}
+	if (!r && q->c.scan)
+		r = worker_cap_sys_admin(w, true);
+	if (r) {
+		worker_file_remove(w, q->slot);
+		q->slot = -1;
+		return r;
 	}
 	for (unsigned int i = 0; i < q->c.depth; i++)
 		tag_commit(w, &q->tags[i], UBLK_U_IO_FETCH_REQ, 0);
@@ -289,7 +291,8 @@ static void queue_mode_run(struct worker *w __unused, struct worker_msg *msg)
 {
 	struct ublk_queue *q = container_of(msg, struct ublk_queue, mode_msg);
 
-	/* Requests that came before this message are in the engine or done; later ones see the mode. */
+	/* Requests that came before this message are in the engine or done; later ones see the
+	 * mode. */
 	q->tell_idle = true;
 	if (!q->in_engine)
 		queue_tell(q, &q->idle);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One hardware queue of a ublk device, served by one worker. Requests go to a lane; data is copied with
- * pread and pwrite on the char device (USER_COPY).
+ * One hardware queue of a ublk device, served by one worker. Requests go to a lane; data is copied
+ * with pread and pwrite on the char device (USER_COPY).
  *
- * Invariant: a queue that exists on a worker is armed. The one message that adds the queue installs the
- * char device in the ring, prepares every FETCH and submits them before it returns to the loop, so a
- * worker cannot come to wait between them; and a queue whose message was given up never arms.
+ * Invariant: a queue that exists on a worker is armed. The one message that adds the queue installs
+ * the char device in the ring, prepares every FETCH and submits them before it returns to the loop,
+ * so a worker cannot come to wait between them; and a queue whose message was given up never arms.
  */
 #ifndef GFS_UBLK_QUEUE_H
 #define GFS_UBLK_QUEUE_H
@@ -25,7 +25,7 @@ struct ublk_queue_config {
 	struct worker *w;
 	int cdev_fd;
 	unsigned int index, depth;
-	bool scan;	 /* arm with CAP_SYS_ADMIN: the kernel may scan partitions */
+	bool scan;       /* arm with CAP_SYS_ADMIN: the kernel may scan partitions */
 	bool fixed_file; /* submit by fixed file; else by descriptor (kernel_pins_fixed_files()) */
 	/* A FETCH was refused: the device will never be ready. Worker's thread, must not block. */
 	void (*refused)(void *arg, int err);
@@ -33,39 +33,39 @@ struct ublk_queue_config {
 };
 
 /*
- * Allocate, map the descriptors, and post the message that adds and arms the queue. The caller owns one
- * reference and calls queue_arm_wait next. Any thread but a worker's. -errno.
+ * Allocate, map the descriptors, and post the message that adds and arms the queue. The caller owns
+ * one reference and calls queue_arm_wait next. Any thread but a worker's. -errno.
  */
 int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out) __must_check;
 /*
- * Wait until it is armed. -ETIMEDOUT: the worker did not come to it by the deadline, and it will never be
- * armed; -errno: not armed. On failure only queue_release is left to do.
+ * Wait until it is armed. -ETIMEDOUT: the worker did not come to it by the deadline, and it will
+ * never be armed; -errno: not armed. On failure only queue_release is left to do.
  */
 int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns) __must_check;
 /* Its worker. */
 struct worker *queue_worker(const struct ublk_queue *q);
 /*
- * Where its requests go; once, before START_DEV or END_USER_RECOVERY lets any come. A lane is not needed
- * to arm, so a queue that could not be armed leaves nothing on the volume.
+ * Where its requests go; once, before START_DEV or END_USER_RECOVERY lets any come. A lane is not
+ * needed to arm, so a queue that could not be armed leaves nothing on the volume.
  */
 void queue_set_lane(struct ublk_queue *q, struct lane *lane);
 /* From now on; a request already in the engine is finished. Any thread, does not block. */
 void queue_set_mode(struct ublk_queue *q, enum ublk_queue_mode mode);
 /*
- * After a mode other than SERVE was set: wait until no request of this queue is in the engine, so that its
- * lane may go. -ETIMEDOUT.
+ * After a mode other than SERVE was set: wait until no request of this queue is in the engine, so
+ * that its lane may go. -ETIMEDOUT.
  */
 int queue_wait_idle(struct ublk_queue *q, uint64_t deadline_ns) __must_check;
 /* Wait until no tag is armed or served any more (after STOP_DEV). -ETIMEDOUT. */
 int queue_wait_drained(struct ublk_queue *q, uint64_t deadline_ns) __must_check;
 /*
- * Remove a drained (or never armed) queue from its worker: fixed file and mapping are gone when this
- * returns 0, and q is freed. -ETIMEDOUT: not yet, call again.
+ * Remove a drained (or never armed) queue from its worker: fixed file and mapping are gone when
+ * this returns 0, and q is freed. -ETIMEDOUT: not yet, call again.
  */
 int queue_release(struct ublk_queue *q, uint64_t deadline_ns) __must_check;
 /*
- * Let go of an armed queue in HOLD mode that is idle. Its FETCHes stay armed until the worker's ring is
- * closed, so its memory stays too, until the process ends.
+ * Let go of an armed queue in HOLD mode that is idle. Its FETCHes stay armed until the worker's
+ * ring is closed, so its memory stays too, until the process ends.
  */
 void queue_abandon(struct ublk_queue *q);
 

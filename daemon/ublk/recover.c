@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Devices of a daemon that is gone: found by the map or by their identity, taken over, or removed. A device
- * is ours only if its identity says so; all others are never touched.
+ * Devices of a daemon that is gone: found by the map or by their identity, taken over, or removed.
+ * A device is ours only if its identity says so; all others are never touched.
  */
 #include "ublk/ublk_priv.h"
 
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define POLL_NS		     (5 * NSEC_PER_MSEC)
+#define POLL_NS              (5 * NSEC_PER_MSEC)
 #define RECOVER_ARM_EXTRA_NS (300 * NSEC_PER_SEC)
 
 int dev_info_read(struct ublk_host *h, int dev_id, struct ublksrv_ctrl_dev_info *info,
@@ -118,8 +118,7 @@ static int dev_find(struct ublk_host *h, const uint8_t uuid[16], uint64_t identi
 
 		if (one == -ETIMEDOUT)
 			r = one;
-		else if (!one && info->ublksrv_flags == identity &&
-			 info->state != UBLK_S_DEV_DEAD)
+		else if (!one && info->ublksrv_flags == identity && info->state != UBLK_S_DEV_DEAD)
 			r = 0;
 	}
 	free(ids);
@@ -127,20 +126,27 @@ static int dev_find(struct ublk_host *h, const uint8_t uuid[16], uint64_t identi
 }
 
 /*
- * Wait until the predecessor has let go, then START_USER_RECOVERY. The state is LIVE while the dying
- * process still has I/O in flight, and the command answers -EBUSY until its descriptor is closed.
+ * Wait until the predecessor has let go, then START_USER_RECOVERY. The state is LIVE while the
+ * dying process still has I/O in flight, and the command answers -EBUSY until its descriptor is
+ * closed.
  */
 static int dev_start_recovery(struct ublk_dev *dev, struct ublksrv_ctrl_dev_info *info,
 			      uint64_t deadline_ns, struct fmt_err *err)
 {
 	const struct timespec pause = {.tv_nsec = POLL_NS};
+	bool heal = dev->h->heal;
 	int r;
 
 	for (;;) {
-		r = info->state == UBLK_S_DEV_QUIESCED || info->state == UBLK_S_DEV_FAIL_IO
-			    ? dev_cmd(dev, UBLK_U_CMD_START_USER_RECOVERY, 0, NULL, 0, deadline_ns,
-				      NULL)
-			    : -EBUSY;
+		r = -EBUSY;
+		if (info->state == UBLK_S_DEV_QUIESCED || info->state == UBLK_S_DEV_FAIL_IO) {
+			r = heal ? dev_heal(dev, deadline_ns) : 0;
+			if (r)
+				return dev_fail(dev, "preparation for recovery", r, err);
+			heal = false;
+			r = dev_cmd(dev, UBLK_U_CMD_START_USER_RECOVERY, 0, NULL, 0, deadline_ns,
+				    NULL);
+		}
 		if (r >= 0)
 			return 0;
 		if (r != -EBUSY)
@@ -161,8 +167,9 @@ static int dev_start_recovery(struct ublk_dev *dev, struct ublksrv_ctrl_dev_info
 }
 
 /*
- * A recovery that failed half-way: requests must go on waiting, for the next attempt of a new process. The
- * queues that were armed cannot be un-armed without stopping the device, so they are held.
+ * A recovery that failed half-way: requests must go on waiting, for the next attempt of a new
+ * process. The queues that were armed cannot be un-armed without stopping the device, so they are
+ * held.
  */
 static void dev_give_back(struct ublk_dev *dev, struct fmt_err *err)
 {
@@ -190,19 +197,21 @@ static int dev_recover(struct ublk_dev *dev, struct ublksrv_ctrl_dev_info *info,
 		r = -EOPNOTSUPP;
 	}
 	if (r) {
-		snprintf(err->msg, sizeof(err->msg), "volume %.30s: device %d cannot be recovered: %s",
-			 dev->name, dev->id, why);
+		snprintf(err->msg, sizeof(err->msg),
+			 "volume %.30s: device %d cannot be recovered: %s", dev->name, dev->id,
+			 why);
 		return r;
 	}
 	r = dev_start_recovery(dev, info, deadline, err);
 	if (r)
 		return r;
+	log_debug("volume %s: recovering device %d", dev->name, dev->id);
 	r = dev_open_cdev(dev, deadline);
 	if (r)
 		return dev_fail(dev, "open of the char device", r, err);
 	/*
-	 * From here it is all queues or none: a driver before 6.16 cannot start another recovery of a device
-	 * of which only some are armed. So a slow worker is waited for.
+	 * From here it is all queues or none: a driver before 6.16 cannot start another recovery of
+	 * a device of which only some are armed. So a slow worker is waited for.
 	 */
 	r = dev_arm(dev, deadline + RECOVER_ARM_EXTRA_NS);
 	if (r)
@@ -275,7 +284,7 @@ static bool dev_is_open(struct ublk_host *h, int dev_id)
 	struct ublk_dev *dev;
 	SCOPED_LOCK(&h->lock);
 
-	list_for_each_entry(dev, &h->devs, node)
+	list_for_each_entry (dev, &h->devs, node)
 		if (dev->id == dev_id)
 			return true;
 	return false;
@@ -300,13 +309,14 @@ static bool dev_is_leaked(struct ublk_host *h, const struct ublksrv_ctrl_dev_inf
 	    ublk_identity(h->host_id, entry.uuid) == info->ublksrv_flags)
 		return !known(entry.uuid, arg);
 	/*
-	 * Not in the map: its creation was never answered. But a lost map says nothing, and a volume that
-	 * could not be opened yet may be the owner.
+	 * Not in the map: its creation was never answered. But a lost map says nothing, and a
+	 * volume that could not be opened yet may be the owner.
 	 */
 	return devmap_was_whole(h->map);
 }
 
-int ublk_reap_leaked(struct ublk_host *h, bool (*known)(const uint8_t uuid[16], void *arg), void *arg)
+int ublk_reap_leaked(struct ublk_host *h, bool (*known)(const uint8_t uuid[16], void *arg),
+		     void *arg)
 {
 	int *ids, reaped = 0, r;
 	size_t nr;
@@ -320,7 +330,8 @@ int ublk_reap_leaked(struct ublk_host *h, bool (*known)(const uint8_t uuid[16], 
 		if (dev_info_read(h, ids[i], &info, h->cmd_timeout_ns) ||
 		    !dev_is_leaked(h, &info, known, arg))
 			continue;
-		log_warn("ublk: device %d carries our identity but belongs to no volume; removing it",
+		log_warn("ublk: device %d carries our identity but belongs to no volume; removing "
+			 "it",
 			 ids[i]);
 		if (!dev_delete_by_id(h, ids[i], now_ns() + h->cmd_timeout_ns))
 			reaped++;

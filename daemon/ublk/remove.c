@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Removing devices: stop, drain, release, close, delete; each step with a deadline, resumable, so that a
- * removal that the kernel delays can be finished later by the reaper.
+ * Removing devices: stop, drain, release, close, delete; each step with a deadline, resumable, so
+ * that a removal that the kernel delays can be finished later by the reaper.
  *
- * STOP is sent from the control thread while the workers go on serving: it waits for requests that only
- * they can complete.
+ * STOP is sent from the control thread while the workers go on serving: it waits for requests that
+ * only they can complete.
  */
 #include "ublk/ublk_priv.h"
 
@@ -15,14 +15,14 @@
 
 /* How much of the reaper's time one attempt takes, so that others get their turn. */
 #define REAP_ATTEMPT_NS (5 * NSEC_PER_SEC)
-#define IDLE_NOTE_NS	(10 * NSEC_PER_SEC)
+#define IDLE_NOTE_NS    (10 * NSEC_PER_SEC)
 /* Somebody may look at a device for a moment (udev does, when it appears). */
 #define TRANSIENT_OPENER_NS (2 * NSEC_PER_SEC)
 #define TRANSIENT_POLL_NS   (20 * NSEC_PER_MSEC)
 
 /*
- * A command that may take several attempts: the first sends it, later ones wait for the same command. A
- * device that is gone already is as good as done.
+ * A command that may take several attempts: the first sends it, later ones wait for the same
+ * command. A device that is gone already is as good as done.
  */
 static int dev_cmd_resumed(struct ublk_dev *dev, uint32_t op, uint64_t deadline_ns,
 			   struct ublk_cmd **late)
@@ -87,8 +87,7 @@ int dev_teardown(struct ublk_dev *dev, uint64_t deadline_ns)
 		switch (dev->step) {
 		case DEV_STOP:
 			/* Also un-arms the queues of a device that was never started. */
-			r = dev_cmd_resumed(dev, UBLK_U_CMD_STOP_DEV, deadline_ns,
-					    &dev->late_stop);
+			r = dev_cmd_resumed(dev, UBLK_U_CMD_STOP_DEV, deadline_ns, &dev->late_stop);
 			break;
 		case DEV_DRAIN:
 			r = dev_drain(dev, deadline_ns);
@@ -117,9 +116,12 @@ int dev_teardown(struct ublk_dev *dev, uint64_t deadline_ns)
 static const char *step_name(enum dev_step step)
 {
 	static const char *const names[] = {
-		[DEV_STOP] = "STOP_DEV",		[DEV_DRAIN] = "drain of queues",
-		[DEV_RELEASE] = "release of queues", [DEV_CLOSE] = "close",
-		[DEV_DELETE] = "DEL_DEV",		[DEV_GONE] = "removal",
+		[DEV_STOP] = "STOP_DEV",
+		[DEV_DRAIN] = "drain of queues",
+		[DEV_RELEASE] = "release of queues",
+		[DEV_CLOSE] = "close",
+		[DEV_DELETE] = "DEL_DEV",
+		[DEV_GONE] = "removal",
 	};
 
 	return names[step];
@@ -206,8 +208,8 @@ void dev_undo(struct ublk_dev *dev)
 }
 
 /*
- * Stop it if nobody uses it. Where the driver can, it looks for openers itself, with no gap between look
- * and stop; -EBUSY with who.
+ * Stop it if nobody uses it. Where the driver can, it looks for openers itself, with no gap between
+ * look and stop; -EBUSY with who.
  */
 static int dev_stop_unused(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err *err)
 {

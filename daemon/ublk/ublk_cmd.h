@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What we use of the ublk driver's user API, completed for build hosts whose <linux/ublk_cmd.h> is older
- * than the kernels we run on (Debian 12's is that of 6.1). Names, numbers and layouts are the kernel's:
- * include/uapi/linux/ublk_cmd.h and Documentation/block/ublk.rst.
+ * What we use of the ublk driver's user API, completed for build hosts whose <linux/ublk_cmd.h> is
+ * older than the kernels we run on (Debian 12's is that of 6.1). Names, numbers and layouts are the
+ * kernel's: include/uapi/linux/ublk_cmd.h and Documentation/block/ublk.rst.
  */
 #ifndef GFS_UBLK_CMD_H
 #define GFS_UBLK_CMD_H
@@ -14,16 +14,16 @@
 
 /* Control commands, encoded (6.4). */
 #ifndef UBLK_U_CMD_ADD_DEV
-#define UBLK_U_CMD_GET_QUEUE_AFFINITY _IOR('u', 0x01, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_GET_DEV_INFO	      _IOR('u', 0x02, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_ADD_DEV	      _IOWR('u', 0x04, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_DEL_DEV	      _IOWR('u', 0x05, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_START_DEV	      _IOWR('u', 0x06, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_STOP_DEV	      _IOWR('u', 0x07, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_SET_PARAMS	      _IOWR('u', 0x08, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_GET_PARAMS	      _IOR('u', 0x09, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_GET_QUEUE_AFFINITY  _IOR('u', 0x01, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_GET_DEV_INFO        _IOR('u', 0x02, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_ADD_DEV             _IOWR('u', 0x04, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_DEL_DEV             _IOWR('u', 0x05, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_START_DEV           _IOWR('u', 0x06, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_STOP_DEV            _IOWR('u', 0x07, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_SET_PARAMS          _IOWR('u', 0x08, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_GET_PARAMS          _IOR('u', 0x09, struct ublksrv_ctrl_cmd)
 #define UBLK_U_CMD_START_USER_RECOVERY _IOWR('u', 0x10, struct ublksrv_ctrl_cmd)
-#define UBLK_U_CMD_END_USER_RECOVERY  _IOWR('u', 0x11, struct ublksrv_ctrl_cmd)
+#define UBLK_U_CMD_END_USER_RECOVERY   _IOWR('u', 0x11, struct ublksrv_ctrl_cmd)
 #endif
 #ifndef UBLK_U_CMD_GET_FEATURES /* 6.5 */
 #define UBLK_U_CMD_GET_FEATURES _IOR('u', 0x13, struct ublksrv_ctrl_cmd)
@@ -46,17 +46,19 @@
 
 /* I/O commands, encoded (6.4). */
 #ifndef UBLK_U_IO_FETCH_REQ
-#define UBLK_U_IO_FETCH_REQ	       _IOWR('u', UBLK_IO_FETCH_REQ, struct ublksrv_io_cmd)
-#define UBLK_U_IO_COMMIT_AND_FETCH_REQ _IOWR('u', UBLK_IO_COMMIT_AND_FETCH_REQ, struct ublksrv_io_cmd)
+#define UBLK_U_IO_FETCH_REQ _IOWR('u', UBLK_IO_FETCH_REQ, struct ublksrv_io_cmd)
+#define UBLK_U_IO_COMMIT_AND_FETCH_REQ \
+	_IOWR('u', UBLK_IO_COMMIT_AND_FETCH_REQ, struct ublksrv_io_cmd)
 #endif
 
-/* Where USER_COPY (6.5) finds a request's data in the char device: offset | tag << 25 | queue << 41. */
+/* Where USER_COPY (6.5) finds a request's data in the char device: offset | tag << 25 | queue
+ * << 41. */
 #ifndef UBLK_IO_BUF_BITS
 #define UBLK_IO_BUF_BITS 25
-#define UBLK_TAG_OFF	 UBLK_IO_BUF_BITS
-#define UBLK_TAG_BITS	 16
-#define UBLK_QID_OFF	 (UBLK_TAG_OFF + UBLK_TAG_BITS)
-#define UBLK_QID_BITS	 12
+#define UBLK_TAG_OFF     UBLK_IO_BUF_BITS
+#define UBLK_TAG_BITS    16
+#define UBLK_QID_OFF     (UBLK_TAG_OFF + UBLK_TAG_BITS)
+#define UBLK_QID_BITS    12
 #endif
 
 /* Feature bits of ublksrv_ctrl_dev_info.flags and GET_FEATURES beyond those of 6.1. */
@@ -110,7 +112,8 @@
 #define UBLK_S_DEV_FAIL_IO 3
 #endif
 
-/* File position of byte `off` of the request in (queue, tag), for pread and pwrite on /dev/ublkcN. */
+/* File position of byte `off` of the request in (queue, tag), for pread and pwrite on /dev/ublkcN.
+ */
 static inline uint64_t ublk_copy_pos(unsigned int queue, unsigned int tag, uint32_t off)
 {
 	return (uint64_t)UBLKSRV_IO_BUF_OFFSET +
@@ -126,10 +129,12 @@ static inline size_t ublk_desc_bytes(unsigned int depth, size_t page)
 /* Where queue q's descriptors start in the char device: the stride ignores the real depth. */
 static inline uint64_t ublk_desc_pos(unsigned int queue, size_t page)
 {
-	return UBLKSRV_CMD_BUF_OFFSET + (uint64_t)queue * ublk_desc_bytes(UBLK_MAX_QUEUE_DEPTH, page);
+	return UBLKSRV_CMD_BUF_OFFSET +
+	       (uint64_t)queue * ublk_desc_bytes(UBLK_MAX_QUEUE_DEPTH, page);
 }
 
-/* Prepare FETCH_REQ or COMMIT_AND_FETCH_REQ in a zeroed 64-byte SQE; fd and its flags are the caller's. */
+/* Prepare FETCH_REQ or COMMIT_AND_FETCH_REQ in a zeroed 64-byte SQE; fd and its flags are the
+ * caller's. */
 static inline void ublk_prep_io(struct io_uring_sqe *sqe, uint32_t cmd_op, uint16_t queue,
 				uint16_t tag, int32_t result)
 {

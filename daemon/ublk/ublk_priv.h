@@ -2,8 +2,8 @@
 /*
  * Inside of daemon/ublk, shared by its files only.
  *
- * A device is driven by one thread at a time: its caller's, or the reaper's once a removal was handed
- * over. h->lock guards the list of devices and of identities.
+ * A device is driven by one thread at a time: its caller's, or the reaper's once a removal was
+ * handed over. h->lock guards the list of devices and of identities.
  */
 #ifndef GFS_UBLK_PRIV_H
 #define GFS_UBLK_PRIV_H
@@ -17,6 +17,8 @@
 #include "ublk/queue.h"
 
 #define UBLK_IO_BYTES_MAX WORKER_BUF_MAX
+/* One submission arms a queue, so that a death leaves it armed or not: see heal.c. */
+#define UBLK_DEPTH_MAX    1024
 #define VOLUME_QUEUES_MAX 64 /* lanes a volume can have */
 
 struct ublk_host {
@@ -28,7 +30,8 @@ struct ublk_host {
 	struct devmap *map;
 	struct ublk_caps caps;
 	bool pins_fixed_files;
-	int no_del_async; /* atomic: DEL_DEV_ASYNC was refused as unknown */
+	bool heal;                /* kernel_recovery_must_be_whole() */
+	int no_del_async;         /* atomic: DEL_DEV_ASYNC was refused as unknown */
 	unsigned int next_worker; /* atomic: spreads devices over workers */
 	struct pool *reaper;
 	bool closing; /* atomic */
@@ -51,7 +54,7 @@ struct ublk_dev {
 	int id; /* -1 before ADD_DEV */
 	int cdev_fd;
 	uint64_t flags; /* granted */
-	bool scan;	/* the kernel may scan partitions */
+	bool scan;      /* the kernel may scan partitions */
 	unsigned int nr_queues, depth;
 	struct ublk_queue **q; /* nr_queues, NULL: never posted or released */
 	struct lane **lanes;   /* by worker, NULL: none */
@@ -90,7 +93,8 @@ void dev_release_volume(struct ublk_dev *dev);
 int dev_teardown(struct ublk_dev *dev, uint64_t deadline_ns);
 /* Have the reaper finish a removal and free the device. */
 void dev_reap_later(struct ublk_dev *dev);
-/* Undo a failed add: the volume is free of it when this returns; the kernel's part may end later. */
+/* Undo a failed add: the volume is free of it when this returns; the kernel's part may end later.
+ */
 void dev_undo(struct ublk_dev *dev);
 int dev_delete_by_id(struct ublk_host *h, int dev_id, uint64_t deadline_ns);
 
@@ -101,9 +105,17 @@ int dev_info_read(struct ublk_host *h, int dev_id, struct ublksrv_ctrl_dev_info 
 /* Ids of all ublk devices of this kernel, malloc'ed. */
 int dev_ids_list(int **ids, size_t *nr);
 
+/* heal.c */
+/*
+ * Make a QUIESCED device recoverable that a dead daemon may have left in the midst of a recovery.
+ * -ETIMEDOUT, -errno.
+ */
+int dev_heal(struct ublk_dev *dev, uint64_t deadline_ns);
+
 /* mounts.c */
 /*
- * Is the block device a ublk device, a partition of one, or built on one? dev_id_out (may be NULL): which.
+ * Is the block device a ublk device, a partition of one, or built on one? dev_id_out (may be NULL):
+ * which.
  */
 bool block_is_ublk(unsigned int major, unsigned int minor, int *dev_id_out);
 struct mount_entry {

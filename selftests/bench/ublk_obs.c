@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Outside observer for figures and tests: prints a line for each ublk control command of any process
- *   cmd=START_DEV dev=0 tgid=123 us=2145 res=0
+ * Outside observer for figures and tests: prints a line for each ublk control command of any
+ * process cmd=START_DEV dev=0 tgid=123 us=2145 res=0
  * ("ready" first, when it is attached) and, on SIGINT or SIGTERM, the totals:
  *   total commands=9 elevator_switches=0 dropped=0
  * Each elevator switch is a line too, with the command it is part of (STOP_DEV sets "none" on newer

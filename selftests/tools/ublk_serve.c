@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Serves volumes through the engine and the ublk layer alone, without the daemon's control plane: what
- * the device layer promises can be tried apart from the rest.
+ * Serves volumes through the engine and the ublk layer alone, without the daemon's control plane:
+ * what the device layer promises can be tried apart from the rest.
  *
  * Volumes NAME0, NAME1, … are created when absent, else opened; a device is added for each, or with
- * --recover taken over. Prints "ready" and the devices. SIGTERM removes the devices, SIGUSR1 abandons them.
+ * --recover taken over. Prints "ready" and the devices. SIGTERM removes the devices, SIGUSR1
+ * abandons them.
  */
 #include "engine/volume.h"
 #include "lib/fsutil.h"
@@ -33,7 +34,12 @@ struct one {
 };
 
 static struct options o = {
-	.nr = 1, .queues = 2, .depth = 64, .size_bytes = 64 * MiB, .timeout_ms = 30000, .parallel = 1,
+	.nr = 1,
+	.queues = 2,
+	.depth = 64,
+	.size_bytes = 64 * MiB,
+	.timeout_ms = 30000,
+	.parallel = 1,
 };
 static struct engine *engine;
 static struct ublk_host *host;
@@ -208,14 +214,21 @@ static int setup(void)
 static void options_parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"dir", required_argument, NULL, 'd'},	  {"fault", required_argument, NULL, 'f'},
-		{"nr", required_argument, NULL, 'n'},	  {"queues", required_argument, NULL, 'q'},
-		{"depth", required_argument, NULL, 'D'},  {"size", required_argument, NULL, 's'},
-		{"workers", required_argument, NULL, 'w'}, {"timeout-ms", required_argument, NULL, 't'},
-		{"parallel", required_argument, NULL, 'j'}, {"pause", required_argument, NULL, 'p'},
-		{"recover", no_argument, NULL, 'r'},	  {"partitions", no_argument, NULL, 'P'},
+		{"dir", required_argument, NULL, 'd'},
+		{"fault", required_argument, NULL, 'f'},
+		{"nr", required_argument, NULL, 'n'},
+		{"queues", required_argument, NULL, 'q'},
+		{"depth", required_argument, NULL, 'D'},
+		{"size", required_argument, NULL, 's'},
+		{"workers", required_argument, NULL, 'w'},
+		{"timeout-ms", required_argument, NULL, 't'},
+		{"parallel", required_argument, NULL, 'j'},
+		{"pause", required_argument, NULL, 'p'},
+		{"recover", no_argument, NULL, 'r'},
+		{"partitions", no_argument, NULL, 'P'},
 		{"churn", required_argument, NULL, 'C'},
-		{"force", no_argument, NULL, 'F'},	  {"reap", no_argument, NULL, 'R'},
+		{"force", no_argument, NULL, 'F'},
+		{"reap", no_argument, NULL, 'R'},
 		{NULL, 0, NULL, 0},
 	};
 	int c;
@@ -276,7 +289,8 @@ static void options_parse(int argc, char **argv)
 	if (!o.dir) {
 		fprintf(stderr,
 			"usage: ublk_serve --dir DIR [--nr N] [--size B] [--queues N] [--depth N]\n"
-			"  [--workers N] [--timeout-ms N] [--parallel N] [--pause WORKER:MS] [--fault RULES]\n"
+			"  [--workers N] [--timeout-ms N] [--parallel N] [--pause WORKER:MS] "
+			"[--fault RULES]\n"
 			"  [--recover] [--partitions] [--force] [--reap] [--churn N]\n");
 		exit(2);
 	}

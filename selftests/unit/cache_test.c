@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The cache against a plain model of S3-FIFO (arrays, linear search): the same keys are present after
- * every step, and the budget is never exceeded. And what a cache of immutable values promises its users.
+ * The cache against a plain model of S3-FIFO (arrays, linear search): the same keys are present
+ * after every step, and the budget is never exceeded. And what a cache of immutable values promises
+ * its users.
  */
 #include "engine/cache.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * An engine over a file store in temporary directories, and requests submitted to a volume from a test's
- * thread. Functions assert (cmocka) unless they return an error.
+ * An engine over a file store in temporary directories, and requests submitted to a volume from a
+ * test's thread. Functions assert (cmocka) unless they return an error.
  */
 #ifndef GFS_UNIT_ENGINE_HARNESS_H
 #define GFS_UNIT_ENGINE_HARNESS_H
@@ -10,9 +10,9 @@
 #include "store/fault.h"
 
 struct harness {
-	char dir[64];	       /* holds store/ and cache-N/ */
+	char dir[64]; /* holds store/ and cache-N/ */
 	char cache_dir[96];
-	struct store *store;   /* a fault store over file://DIR/store */
+	struct store *store; /* a fault store over file://DIR/store */
 	struct engine_config cfg;
 	struct engine *e;
 	struct volume *v;

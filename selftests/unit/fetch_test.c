@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What the fetcher promises: the right block or an error, in bounded time and memory, with no more GETs
- * than needed. Packs are made here, put into a file store under a fault store, and fetched back.
+ * What the fetcher promises: the right block or an error, in bounded time and memory, with no more
+ * GETs than needed. Packs are made here, put into a file store under a fault store, and fetched
+ * back.
  */
 #include "engine/fetch.h"
 #include "lib/timing.h"
@@ -16,7 +17,7 @@
 #include <zstd.h>
 #include <cmocka.h>
 
-#define BB	  (64 * KiB)
+#define BB        (64 * KiB)
 #define PER_CHUNK (CHUNK_BYTES / BB)
 
 struct rig {
@@ -123,8 +124,8 @@ static void block_check(const struct cache_buf *buf, uint32_t seed, uint64_t blo
 }
 
 /*
- * Make a pack of blocks [first, first + nr) of `chunk` from `seed` (0: tombstones), put it, and add it to
- * the manifest as the newest of its chunk.
+ * Make a pack of blocks [first, first + nr) of `chunk` from `seed` (0: tombstones), put it, and add
+ * it to the manifest as the newest of its chunk.
  */
 static void rig_pack(struct rig *r, uint32_t chunk, uint32_t first, uint32_t nr, uint32_t seed)
 {
@@ -454,7 +455,8 @@ static void transient_errors_are_retried(void **state)
 
 static void an_unreachable_store_is_an_error_in_time(void **state)
 {
-	static const char *const rules[] = {"get hang", "get error=ECONNREFUSED", "get delay=100000"};
+	static const char *const rules[] = {"get hang", "get error=ECONNREFUSED",
+					    "get delay=100000"};
 	struct cache_buf *buf;
 	struct rig r;
 

@@ -119,8 +119,8 @@ static void map_of_an_earlier_boot_is_empty(void **state __unused)
 static void bad_maps_are_refused_with_a_reason(void **state __unused)
 {
 #define DEV(id, uuid, name) "{\"dev_id\":" id ",\"uuid\":\"" uuid "\",\"name\":\"" name "\"}"
-#define MAP(devs) "{\"version\":1,\"boot_id\":\"" BOOT_1 "\",\"devices\":[" devs "]}"
-#define UUID	  "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9"
+#define MAP(devs)           "{\"version\":1,\"boot_id\":\"" BOOT_1 "\",\"devices\":[" devs "]}"
+#define UUID                "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9"
 	static const struct {
 		const char *json;
 		const char *why;
@@ -150,13 +150,14 @@ static void bad_maps_are_refused_with_a_reason(void **state __unused)
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		err.msg[0] = '\0';
-		assert_int_equal(devmap_parse(bad[i].json, strlen(bad[i].json), &e, &nr, boot, &err),
-				 bad[i].r);
+		assert_int_equal(
+			devmap_parse(bad[i].json, strlen(bad[i].json), &e, &nr, boot, &err),
+			bad[i].r);
 		if (!strstr(err.msg, bad[i].why))
 			fail_msg("case %zu: \"%s\" does not say \"%s\"", i, err.msg, bad[i].why);
 	}
-	assert_int_equal(devmap_parse(MAP(DEV("1", UUID, "a")), strlen(MAP(DEV("1", UUID, "a"))), &e,
-				      &nr, boot, &err),
+	assert_int_equal(devmap_parse(MAP(DEV("1", UUID, "a")), strlen(MAP(DEV("1", UUID, "a"))),
+				      &e, &nr, boot, &err),
 			 0);
 	assert_int_equal(nr, 1);
 	free(e);

@@ -26,7 +26,8 @@ static void required_features_are_always_asked_for(void **state __unused)
 	uint64_t flags;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kernels); i++) {
-		assert_int_equal(ublk_features_choose(kernels[i], false, &flags, why, sizeof(why)), 0);
+		assert_int_equal(ublk_features_choose(kernels[i], false, &flags, why, sizeof(why)),
+				 0);
 		assert_int_equal(flags & required, required);
 		assert_int_equal(flags & ~kernels[i], 0);
 		assert_int_equal(ublk_features_check(flags, flags, why, sizeof(why)), 0);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Uploads keep the volume: whatever was acknowledged before a drain is what a host that has nothing but
- * the store reads afterwards, whichever operation of the store failed, hung or was ambiguous meanwhile.
+ * Uploads keep the volume: whatever was acknowledged before a drain is what a host that has nothing
+ * but the store reads afterwards, whichever operation of the store failed, hung or was ambiguous
+ * meanwhile.
  */
 #include "selftests/unit/engine_harness.h"
 #include "engine/volume_priv.h"
@@ -175,9 +176,8 @@ static void overwriting_all_drops_superseded_packs(void **state)
 
 		for (uint64_t at = 0; at < n; at += 64 * KiB) {
 			fill_random(&o, o.data + at, 64 * KiB);
-			assert_int_equal(harness_io(&h, GFS_WRITE, at / SECTOR_SIZE, 128,
-						    o.data + at),
-					 0);
+			assert_int_equal(
+				harness_io(&h, GFS_WRITE, at / SECTOR_SIZE, 128, o.data + at), 0);
 		}
 		harness_drain(&h);
 		vw = volume_view_get(h.v);
@@ -186,6 +186,47 @@ static void overwriting_all_drops_superseded_packs(void **state)
 	}
 	lose_host(&h, 0);
 	verify(&h, &o);
+	harness_stop(&h);
+	free(o.data);
+	harness_fini(&h);
+}
+
+/* Scattered writes, a tombstone now and then: packs of a chunk must not pile up, nor content
+ * change. */
+static void small_packs_are_merged(void **state)
+{
+	uint32_t most = 0;
+	struct harness h;
+	struct oracle o;
+
+	harness_init(&h);
+	harness_start(&h);
+	oracle_init(&o, 16 * MiB, 5);
+	harness_create(&h, "vm-1", o.bytes, 64 * KiB);
+	for (int round = 0; round < 60; round++) {
+		struct view *vw;
+
+		for (int i = 0; i < 3; i++) {
+			uint64_t at = rnd(&o, o.bytes / (64 * KiB)) * 64 * KiB;
+
+			fill_random(&o, o.data + at, 8 * KiB);
+			assert_int_equal(
+				harness_io(&h, GFS_WRITE, at / SECTOR_SIZE, 16, o.data + at), 0);
+			at = rnd(&o, o.bytes / (64 * KiB)) * 64 * KiB;
+			memset(o.data + at, 0, 64 * KiB);
+			assert_int_equal(
+				harness_io(&h, GFS_WRITE_ZEROES, at / SECTOR_SIZE, 128, NULL), 0);
+		}
+		harness_drain(&h);
+		vw = volume_view_get(h.v);
+		if (vw->manifest)
+			most = MAX(most, vw->manifest->nr_entries);
+		view_put(vw);
+		if (round % 20 == 19)
+			lose_host(&h, (unsigned int)round);
+		verify_range(&h, &o, 0, o.bytes);
+	}
+	assert_in_range(most, 8, 17);
 	harness_stop(&h);
 	free(o.data);
 	harness_fini(&h);
@@ -558,6 +599,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(image_survives_loss_of_the_host),
 		cmocka_unit_test(overwriting_all_drops_superseded_packs),
+		cmocka_unit_test(small_packs_are_merged),
 		cmocka_unit_test(any_failed_operation_loses_nothing),
 		cmocka_unit_test(any_ambiguous_operation_loses_nothing),
 		cmocka_unit_test(any_hanging_operation_loses_nothing),

@@ -1,0 +1,1022 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The registry over a real engine and a file store with faults. The ublk layer is replaced by a model of a
+ * kernel below: devices outlive the daemon, QUIESCED, and calls fail on demand. Restarts are new registries
+ * and engines over the same directories.
+ */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "control/host.h"
+#include "lib/fsutil.h"
+#include "lib/log.h"
+#include "lib/timing.h"
+#include "store/fault.h"
+
+/* ---- the model of ublk ---- */
+
+#define MODEL_DEVS 64
+
+struct ublk_host {
+	const char *host_id;
+};
+
+struct ublk_dev {
+	struct ublk_host *h;
+	int id;
+};
+
+static struct model {
+	pthread_mutex_t lock;
+	struct {
+		bool there, served, in_use;
+		uint8_t uuid[16];
+		struct ublk_dev dev;
+	} d[MODEL_DEVS];
+	int fail_add, fail_recover, fail_remove; /* errno of the next calls, 0 = fine */
+} model = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
+		 struct fmt_err *err)
+{
+	SCOPED_LOCK(&model.lock);
+
+	if (model.fail_add) {
+		snprintf(err->msg, sizeof(err->msg), "ADD_DEV failed (%s)", strerror(model.fail_add));
+		return -model.fail_add;
+	}
+	for (int i = 0; i < MODEL_DEVS; i++) {
+		if (model.d[i].there)
+			continue;
+		model.d[i].there = model.d[i].served = true;
+		model.d[i].in_use = false;
+		memcpy(model.d[i].uuid, volume_uuid(v), 16);
+		model.d[i].dev = (struct ublk_dev){.h = h, .id = i};
+		*out = &model.d[i].dev;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
+		     struct fmt_err *err)
+{
+	SCOPED_LOCK(&model.lock);
+
+	if (model.fail_recover) {
+		snprintf(err->msg, sizeof(err->msg), "START_USER_RECOVERY failed");
+		return -model.fail_recover;
+	}
+	for (int i = 0; i < MODEL_DEVS; i++)
+		if (model.d[i].there && !model.d[i].served &&
+		    !memcmp(model.d[i].uuid, volume_uuid(v), 16)) {
+			model.d[i].served = true;
+			model.d[i].dev = (struct ublk_dev){.h = h, .id = i};
+			*out = &model.d[i].dev;
+			return 0;
+		}
+	return -ENOENT;
+}
+
+int ublk_dev_remove(struct ublk_dev *dev, bool force, uint64_t op_id, struct fmt_err *err)
+{
+	SCOPED_LOCK(&model.lock);
+
+	if (model.fail_remove)
+		return -model.fail_remove;
+	if (model.d[dev->id].in_use && !force) {
+		snprintf(err->msg, sizeof(err->msg), "mounted on /mnt");
+		return -EBUSY;
+	}
+	model.d[dev->id].there = model.d[dev->id].served = false;
+	return 0;
+}
+
+void ublk_dev_abandon(struct ublk_dev *dev)
+{
+	SCOPED_LOCK(&model.lock);
+
+	model.d[dev->id].served = false;
+}
+
+int ublk_dev_id(const struct ublk_dev *dev)
+{
+	return dev->id;
+}
+
+bool ublk_dev_in_use(int dev_id, char *why, size_t len)
+{
+	SCOPED_LOCK(&model.lock);
+
+	snprintf(why, len, "mounted on /mnt");
+	return model.d[dev_id].in_use;
+}
+
+int ublk_reap_leaked(struct ublk_host *h, bool (*known)(const uint8_t uuid[16], void *arg), void *arg)
+{
+	int n = 0;
+
+	for (int i = 0; i < MODEL_DEVS; i++) {
+		uint8_t uuid[16];
+		bool candidate;
+
+		pthread_mutex_lock(&model.lock);
+		candidate = model.d[i].there && !model.d[i].served;
+		memcpy(uuid, model.d[i].uuid, 16);
+		pthread_mutex_unlock(&model.lock);
+		if (!candidate || known(uuid, arg))
+			continue;
+		pthread_mutex_lock(&model.lock);
+		model.d[i].there = false;
+		pthread_mutex_unlock(&model.lock);
+		n++;
+	}
+	return n;
+}
+
+static unsigned int model_count(void)
+{
+	unsigned int n = 0;
+	SCOPED_LOCK(&model.lock);
+
+	for (int i = 0; i < MODEL_DEVS; i++)
+		n += model.d[i].there;
+	return n;
+}
+
+static void model_set_in_use(int id, bool in_use)
+{
+	SCOPED_LOCK(&model.lock);
+
+	model.d[id].in_use = in_use;
+}
+
+/* ---- a host ---- */
+
+struct box {
+	char dir[80], state[96], cache[96];
+	char host_id[64];
+	struct ublk_host ublk;
+	struct store *store;
+	struct engine *engine;
+	struct pool *pool;
+	struct host *host;
+	uint64_t create_timeout_ns, reap_ns, forget_ns;
+	int readied; /* atomic */
+};
+
+static char top[32];
+static unsigned int box_nr;
+
+static void on_ready(void *arg, unsigned int attached, unsigned int failed)
+{
+	struct box *b = arg;
+
+	__atomic_store_n(&b->readied, 1, __ATOMIC_RELEASE);
+}
+
+static void faults(struct box *b, const char *rules)
+{
+	char err[200];
+
+	if (store_fault_set(b->store, rules, err, sizeof(err)))
+		fail_msg("rules %s: %s", rules, err);
+}
+
+static void start_registry(struct box *b)
+{
+	const struct host_config hc = {
+		.state_dir = b->state,
+		.cache_dir = b->cache,
+		.host_id = b->host_id,
+		.create_timeout_ns = b->create_timeout_ns,
+		.reap_ns = b->reap_ns,
+		.forget_ns = b->forget_ns,
+		.on_ready = on_ready,
+		.on_ready_arg = b,
+	};
+	struct fmt_err err = {{0}};
+
+	b->readied = 0;
+	b->pool = pool_create("test-api", 24);
+	assert_non_null(b->pool);
+	if (host_create(&hc, b->engine, &b->ublk, b->pool, &b->host, &err))
+		fail_msg("host_create: %s", err.msg);
+}
+
+static void start_engine(struct box *b, const char *rules)
+{
+	char url[128], err[200] = "";
+	struct engine_config ec;
+
+	snprintf(url, sizeof(url), "file://%s/store", b->dir);
+	if (store_open(url, rules, &b->store, err, sizeof(err)))
+		fail_msg("store: %s", err);
+	engine_config_defaults(&ec);
+	ec.cache_dir = b->cache;
+	ec.host_id = b->host_id;
+	ec.workers = 1;
+	ec.cache_bytes = 8 * MiB;
+	ec.store_timeout_ns = 2 * NSEC_PER_SEC;
+	ec.lock_fd = -1;
+	assert_int_equal(engine_create(&ec, b->store, &b->engine), 0);
+}
+
+static void box_start(struct box *b)
+{
+	start_engine(b, "seed=1");
+	start_registry(b);
+	host_recover_start(b->host);
+}
+
+static void box_stop(struct box *b)
+{
+	store_fault_release(b->store);
+	host_stop(b->host);
+	pool_destroy(b->pool);
+	host_destroy(b->host);
+	engine_destroy(b->engine);
+	store_close(b->store);
+}
+
+static void box_init(struct box *b, const char *name)
+{
+	memset(b, 0, sizeof(*b));
+	snprintf(b->dir, sizeof(b->dir), "%s/%u", top, box_nr++);
+	snprintf(b->state, sizeof(b->state), "%s/state", b->dir);
+	snprintf(b->cache, sizeof(b->cache), "%s/cache", b->dir);
+	snprintf(b->host_id, sizeof(b->host_id), "%s/00000000-0000-4000-8000-000000000001", name);
+	assert_int_equal(mkdir_all(b->dir), 0);
+	assert_int_equal(mkdir_all(b->cache), 0);
+	{
+		char store[96];
+
+		snprintf(store, sizeof(store), "%s/store", b->dir);
+		assert_int_equal(mkdir_all(store), 0);
+	}
+	b->create_timeout_ns = 400 * NSEC_PER_MSEC;
+	b->reap_ns = 3600 * NSEC_PER_SEC;
+	b->forget_ns = 7200 * NSEC_PER_SEC;
+	model.fail_add = model.fail_recover = model.fail_remove = 0;
+	memset(model.d, 0, sizeof(model.d));
+}
+
+/* Wait for a condition, with a deadline. */
+static void wait_until(bool (*cond)(struct box *b), struct box *b, const char *what)
+{
+	uint64_t end = now_ns() + 20 * NSEC_PER_SEC;
+
+	while (!cond(b)) {
+		const struct timespec t = {.tv_nsec = 2000000};
+
+		if (now_ns() > end)
+			fail_msg("not within 20 s: %s", what);
+		nanosleep(&t, NULL);
+	}
+}
+
+static int create_sized(struct box *b, const char *name, uint64_t size, bool *created,
+			struct op_err *err)
+{
+	const struct volume_def def = {.name = name, .size_bytes = size};
+
+	memset(err, 0, sizeof(*err));
+	return host_create_volume(b->host, &def, timing_op_id(), created, err);
+}
+
+static int create(struct box *b, const char *name, bool *created, struct op_err *err)
+{
+	return create_sized(b, name, 64 * MiB, created, err);
+}
+
+static void must_create(struct box *b, const char *name)
+{
+	struct op_err err;
+	bool created;
+
+	if (create(b, name, &created, &err))
+		fail_msg("create %s: %s", name, err.msg);
+	assert_true(created);
+}
+
+static enum op_fault show(struct box *b, const char *name, struct host_volume_info *v)
+{
+	static char why[200];
+	struct op_err err;
+
+	return host_show(b->host, name, timing_op_id(), v, why, &err) ? err.fault : OP_FAULT_NONE;
+}
+
+static void assert_absent(struct box *b, const char *name)
+{
+	struct host_volume_info v;
+
+	assert_int_equal(show(b, name, &v), OP_FAULT_MISSING);
+}
+
+static void assert_state(struct box *b, const char *name, enum host_state state)
+{
+	struct host_volume_info v;
+
+	assert_int_equal(show(b, name, &v), OP_FAULT_NONE);
+	if (v.state != state)
+		fail_msg("volume %s is %s, wanted %s (%s)", name, host_state_name(v.state),
+			 host_state_name(state), v.why);
+}
+
+static unsigned int pending_count(struct box *b)
+{
+	struct host_summary s;
+
+	host_summary_read(b->host, &s);
+	return s.pending;
+}
+
+static bool nothing_pending(struct box *b)
+{
+	return pending_count(b) == 0;
+}
+
+static bool root_in_store(struct box *b, const char *name)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/store/exports/%s/export.json", b->dir, name);
+	return access(path, F_OK) == 0;
+}
+
+static unsigned int local_volumes(struct box *b)
+{
+	char cmd[256], out[32] = "";
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd), "ls %s/volumes | wc -l", b->cache);
+	f = popen(cmd, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(out, sizeof(out), f));
+	pclose(f);
+	return (unsigned int)atoi(out);
+}
+
+/* ---- creates ---- */
+
+static void create_is_idempotent_and_refuses_another_definition(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	assert_int_equal(create(&b, "vm-1", &created, &err), 0);
+	assert_false(created);
+	assert_int_equal(create_sized(&b, "vm-1", 128 * MiB, &created, &err), -EEXIST);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(v.state, HOST_ATTACHED);
+	assert_true(v.open && v.dev_id >= 0);
+	assert_int_equal(model_count(), 1);
+	assert_int_equal(pending_count(&b), 0);
+	box_stop(&b);
+}
+
+static void failed_put_is_undone_and_a_retry_creates(void **state)
+{
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	faults(&b, "put:exports/* error=EIO");
+	assert_true(create(&b, "vm-1", &created, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_STORE);
+	assert_absent(&b, "vm-1");
+	assert_int_equal(pending_count(&b), 0);
+	assert_int_equal(model_count(), 0);
+	faults(&b, "seed=1");
+	must_create(&b, "vm-1");
+	box_stop(&b);
+}
+
+static void ambiguous_put_that_was_made_is_recognised_as_ours(void **state)
+{
+	struct box b;
+
+	box_init(&b, "a");
+	b.create_timeout_ns = 10 * NSEC_PER_SEC;
+	box_start(&b);
+	faults(&b, "put:exports/* ambiguous=after count=1");
+	must_create(&b, "vm-1");
+	assert_int_equal(pending_count(&b), 0);
+	box_stop(&b);
+}
+
+static void create_without_answer_does_not_exist_and_a_retry_adopts_it(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	/* Made, and never confirmed: the worst case, the root is there. */
+	faults(&b, "put:exports/* ambiguous=after; get:exports/* error=EIO");
+	assert_int_equal(create(&b, "vm-1", &created, &err), -ETIMEDOUT);
+	assert_int_equal(err.fault, OP_FAULT_STORE);
+	assert_true(root_in_store(&b, "vm-1"));
+	assert_int_equal(pending_count(&b), 1);
+	faults(&b, "seed=1");
+	assert_absent(&b, "vm-1");
+	{
+		bool changed;
+
+		/* Nor can it be attached, detached or removed. */
+		assert_true(host_attach(b.host, "vm-1", 1, &changed, &err) < 0);
+		assert_int_equal(err.fault, OP_FAULT_MISSING);
+		assert_true(host_detach(b.host, "vm-1", false, 0, 1, &err) < 0);
+		assert_int_equal(err.fault, OP_FAULT_MISSING);
+		assert_true(host_remove(b.host, "vm-1", false, 1, &err) < 0);
+		assert_int_equal(err.fault, OP_FAULT_MISSING);
+	}
+	must_create(&b, "vm-1");
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(pending_count(&b), 0);
+	box_stop(&b);
+}
+
+static void retry_with_another_definition_replaces_the_leftover(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	faults(&b, "put:exports/* ambiguous=after; get:exports/* error=EIO");
+	assert_int_equal(create(&b, "vm-1", &created, &err), -ETIMEDOUT);
+	faults(&b, "seed=1");
+	if (create_sized(&b, "vm-1", 256 * MiB, &created, &err))
+		fail_msg("%s", err.msg);
+	assert_true(created);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(v.info.root.size_bytes, 256 * MiB);
+	box_stop(&b);
+}
+
+static void late_put_of_a_failed_create_is_reaped(void **state)
+{
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	b.reap_ns = 0;
+	b.forget_ns = 1500 * NSEC_PER_MSEC;
+	b.create_timeout_ns = 100 * NSEC_PER_MSEC;
+	box_start(&b);
+	/* Reaped at once, while it has not landed; it lands later and is found at the end. */
+	faults(&b, "put:exports/* ambiguous=late:600");
+	assert_int_equal(create(&b, "vm-1", &created, &err), -ETIMEDOUT);
+	faults(&b, "seed=1");
+	assert_absent(&b, "vm-1");
+	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
+		assert_true(now_ns() < end);
+	assert_absent(&b, "vm-1");
+	wait_until(nothing_pending, &b, "the record is forgotten");
+	assert_false(root_in_store(&b, "vm-1"));
+	assert_absent(&b, "vm-1");
+	box_stop(&b);
+}
+
+static void pending_record_survives_a_restart(void **state)
+{
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	faults(&b, "put:exports/* ambiguous=after; get:exports/* error=EIO");
+	assert_int_equal(create(&b, "vm-1", &created, &err), -ETIMEDOUT);
+	assert_int_equal(create(&b, "vm-2", &created, &err), -ETIMEDOUT);
+	box_stop(&b);
+	assert_true(root_in_store(&b, "vm-1"));
+	box_start(&b);
+	assert_int_equal(pending_count(&b), 2);
+	assert_absent(&b, "vm-1");
+	must_create(&b, "vm-1");
+	assert_int_equal(pending_count(&b), 1);
+	box_stop(&b);
+	b.reap_ns = b.forget_ns = 0;
+	box_start(&b);
+	wait_until(nothing_pending, &b, "the other record is reaped");
+	assert_false(root_in_store(&b, "vm-2"));
+	assert_true(root_in_store(&b, "vm-1"));
+	box_stop(&b);
+}
+
+static void failed_device_is_undone_and_a_retry_creates(void **state)
+{
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	model.fail_add = EIO;
+	assert_int_equal(create(&b, "vm-1", &created, &err), -EIO);
+	assert_int_equal(err.fault, OP_FAULT_DEVICE);
+	assert_non_null(strstr(err.msg, "ADD_DEV"));
+	assert_absent(&b, "vm-1");
+	assert_false(root_in_store(&b, "vm-1"));
+	assert_int_equal(local_volumes(&b), 0);
+	model.fail_add = ENOSPC;
+	assert_int_equal(create(&b, "vm-1", &created, &err), -ENOSPC);
+	assert_int_equal(err.fault, OP_FAULT_SPACE);
+	/* Also when the store cannot be told: the name stays absent. */
+	model.fail_add = EIO;
+	faults(&b, "delete:* error=EIO");
+	assert_int_equal(create(&b, "vm-1", &created, &err), -EIO);
+	assert_true(root_in_store(&b, "vm-1"));
+	assert_absent(&b, "vm-1");
+	faults(&b, "seed=1");
+	model.fail_add = 0;
+	must_create(&b, "vm-1");
+	assert_int_equal(model_count(), 1);
+	box_stop(&b);
+}
+
+static void unwritable_list_undoes_the_create(void **state)
+{
+	struct op_err err;
+	struct box b;
+	bool created;
+	char tmp[160];
+
+	box_init(&b, "a");
+	box_start(&b);
+	/* A directory in the way of the temporary file: as root nothing else is refused. */
+	snprintf(tmp, sizeof(tmp), "%s/.volumes.json.%d.tmp", b.state, getpid());
+	assert_int_equal(mkdir(tmp, 0700), 0);
+	assert_true(create(&b, "vm-1", &created, &err) < 0);
+	assert_absent(&b, "vm-1");
+	assert_int_equal(model_count(), 0);
+	assert_int_equal(rmdir(tmp), 0);
+	must_create(&b, "vm-1");
+	box_stop(&b);
+	box_start(&b);
+	{
+		struct host_volume_info v;
+
+		assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	}
+	box_stop(&b);
+}
+
+struct creator {
+	struct box *b;
+	const char *name;
+	bool created;
+	int r;
+	struct op_err err;
+};
+
+static void *creator_main(void *arg)
+{
+	struct creator *c = arg;
+
+	c->r = create(c->b, c->name, &c->created, &c->err);
+	return NULL;
+}
+
+static void one_of_many_creates_of_a_name_wins(void **state)
+{
+	struct creator c[12];
+	unsigned int winners = 0;
+	pthread_t t[12];
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	for (int i = 0; i < 12; i++) {
+		c[i] = (struct creator){.b = &b, .name = "vm-1"};
+		assert_int_equal(pthread_create(&t[i], NULL, creator_main, &c[i]), 0);
+	}
+	for (int i = 0; i < 12; i++) {
+		pthread_join(t[i], NULL);
+		if (c[i].r)
+			fail_msg("%s", c[i].err.msg);
+		winners += c[i].created;
+	}
+	assert_int_equal(winners, 1);
+	assert_int_equal(model_count(), 1);
+	box_stop(&b);
+}
+
+static void a_hanging_create_delays_no_other_name(void **state)
+{
+	struct creator slow;
+	struct box b;
+	pthread_t t;
+
+	box_init(&b, "a");
+	b.create_timeout_ns = 3 * NSEC_PER_SEC;
+	box_start(&b);
+	faults(&b, "put:exports/slow/* hang");
+	slow = (struct creator){.b = &b, .name = "slow"};
+	assert_int_equal(pthread_create(&t, NULL, creator_main, &slow), 0);
+	must_create(&b, "fast");
+	assert_int_equal(pthread_tryjoin_np(t, NULL), EBUSY);
+	pthread_join(t, NULL);
+	assert_int_equal(slow.err.fault, OP_FAULT_STORE);
+	assert_absent(&b, "slow");
+	box_stop(&b);
+}
+
+/* ---- life ---- */
+
+static bool readied(struct box *b)
+{
+	return __atomic_load_n(&b->readied, __ATOMIC_ACQUIRE);
+}
+
+static bool is_ready(struct box *b)
+{
+	struct host_summary s;
+
+	host_summary_read(b->host, &s);
+	return s.ready;
+}
+
+static void restart_recovers_the_same_devices_and_removes_leaked_ones(void **state)
+{
+	struct host_volume_info v;
+	int ids[8];
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	for (int i = 0; i < 8; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "vm-%d", i);
+		must_create(&b, name);
+		assert_int_equal(show(&b, name, &v), OP_FAULT_NONE);
+		ids[i] = v.dev_id;
+	}
+	box_stop(&b);
+	assert_int_equal(model_count(), 8);
+	/* One that belongs to no volume, and one volume whose device is gone. */
+	model.d[20].there = true;
+	memset(model.d[20].uuid, 0xee, 16);
+	model.d[ids[3]].there = false;
+	box_start(&b);
+	wait_until(is_ready, &b, "recovery");
+	assert_true(readied(&b));
+	assert_false(model.d[20].there);
+	for (int i = 0; i < 8; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "vm-%d", i);
+		assert_state(&b, name, HOST_ATTACHED);
+		assert_int_equal(show(&b, name, &v), OP_FAULT_NONE);
+		if (i != 3)
+			assert_int_equal(v.dev_id, ids[i]);
+	}
+	assert_int_equal(model_count(), 8);
+	box_stop(&b);
+}
+
+static void recovery_waits_for_a_store_that_is_away(void **state)
+{
+	struct host_summary s;
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	must_create(&b, "vm-2");
+	box_stop(&b);
+	start_engine(&b, "get:* error=EIO");
+	start_registry(&b);
+	host_recover_start(b.host);
+	wait_until(readied, &b, "the first pass");
+	host_summary_read(b.host, &s);
+	assert_false(s.ready);
+	assert_int_equal(s.failed_passing, 2);
+	faults(&b, "seed=1");
+	wait_until(is_ready, &b, "the volumes to be tried again");
+	assert_state(&b, "vm-1", HOST_ATTACHED);
+	assert_state(&b, "vm-2", HOST_ATTACHED);
+	box_stop(&b);
+}
+
+static void failed_recovery_of_a_device_is_tried_again(void **state)
+{
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	box_stop(&b);
+	model.fail_recover = ETIMEDOUT;
+	box_start(&b);
+	wait_until(readied, &b, "the first pass");
+	assert_state(&b, "vm-1", HOST_FAILED);
+	model.fail_recover = 0;
+	wait_until(is_ready, &b, "the device to be recovered");
+	assert_state(&b, "vm-1", HOST_ATTACHED);
+	assert_int_equal(model_count(), 1);
+	box_stop(&b);
+}
+
+static void lost_local_state_is_never_served_silently(void **state)
+{
+	struct op_err err;
+	char cmd[160];
+	bool changed;
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	box_stop(&b);
+	snprintf(cmd, sizeof(cmd), "rm -r %s/volumes/*", b.cache);
+	assert_int_equal(system(cmd), 0);
+	box_start(&b);
+	wait_until(is_ready, &b, "the first pass");
+	assert_state(&b, "vm-1", HOST_FAILED);
+	/* Neither does a plain attach; a takeover accepts the store's image. */
+	assert_true(host_attach(b.host, "vm-1", 1, &changed, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	assert_int_equal(host_takeover(b.host, "vm-1", false, 1, &err), 0);
+	assert_state(&b, "vm-1", HOST_ATTACHED);
+	assert_int_equal(model_count(), 1);
+	box_stop(&b);
+}
+
+static void damaged_list_is_refused_with_its_name(void **state)
+{
+	struct fmt_err err = {{0}};
+	struct host_config hc;
+	struct host *h;
+	char path[160], *text;
+	size_t len;
+	struct box b;
+	int fd;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	box_stop(&b);
+	snprintf(path, sizeof(path), "%s/volumes.json", b.state);
+	assert_int_equal(file_read_all(AT_FDCWD, path, MiB, &text, &len), 0);
+	start_engine(&b, "seed=1");
+	b.pool = pool_create("t", 2);
+	hc = (struct host_config){.state_dir = b.state, .cache_dir = b.cache, .host_id = b.host_id};
+	for (size_t i = 0; i < len; i++) {
+		char old = text[i];
+
+		text[i] ^= 1;
+		fd = open(path, O_WRONLY | O_TRUNC);
+		assert_int_equal(write(fd, text, len), (ssize_t)len);
+		close(fd);
+		text[i] = old;
+		if (host_create(&hc, b.engine, &b.ublk, b.pool, &h, &err) == 0)
+			fail_msg("accepted with byte %zu ('%c') changed", i, old);
+		assert_non_null(strstr(err.msg, "volumes.json"));
+	}
+	free(text);
+	pool_destroy(b.pool);
+	engine_destroy(b.engine);
+	store_close(b.store);
+}
+
+static void detach_releases_and_another_host_attaches(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box a, b;
+	bool changed;
+
+	box_init(&a, "a");
+	box_start(&a);
+	must_create(&a, "vm-1");
+	b = a;
+	snprintf(b.state, sizeof(b.state), "%s/state-b", a.dir);
+	snprintf(b.cache, sizeof(b.cache), "%s/cache-b", a.dir);
+	snprintf(b.host_id, sizeof(b.host_id), "b/00000000-0000-4000-8000-000000000002");
+	assert_int_equal(mkdir_all(b.cache), 0);
+	box_start(&b);
+	assert_true(host_attach(b.host, "vm-1", 1, &changed, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	assert_non_null(strstr(err.msg, a.host_id));
+	/* In use: refused, and nothing changed. */
+	assert_int_equal(show(&a, "vm-1", &v), OP_FAULT_NONE);
+	model_set_in_use(v.dev_id, true);
+	assert_int_equal(host_detach(a.host, "vm-1", false, 0, 1, &err), -EBUSY);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	assert_non_null(strstr(err.msg, "mounted on /mnt"));
+	assert_state(&a, "vm-1", HOST_ATTACHED);
+	model_set_in_use(v.dev_id, false);
+	assert_int_equal(host_detach(a.host, "vm-1", false, 0, 1, &err), 0);
+	assert_state(&a, "vm-1", HOST_DETACHED);
+	assert_int_equal(local_volumes(&a), 0);
+	assert_int_equal(host_attach(b.host, "vm-1", 1, &changed, &err), 0);
+	assert_true(changed);
+	assert_int_equal(host_attach(b.host, "vm-1", 1, &changed, &err), 0);
+	assert_false(changed);
+	/* Seized back: only takeover does that. */
+	assert_true(host_attach(a.host, "vm-1", 1, &changed, &err) < 0);
+	assert_int_equal(host_takeover(a.host, "vm-1", false, 1, &err), 0);
+	assert_state(&a, "vm-1", HOST_ATTACHED);
+	box_stop(&b);
+	box_stop(&a);
+}
+
+static void failed_release_leaves_a_volume_that_a_retry_detaches(void **state)
+{
+	struct op_err err;
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	faults(&b, "put:exports/* error=EIO");
+	assert_true(host_detach(b.host, "vm-1", false, 0, 1, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_STORE);
+	assert_state(&b, "vm-1", HOST_STOPPED);
+	faults(&b, "seed=1");
+	assert_int_equal(host_detach(b.host, "vm-1", false, 0, 1, &err), 0);
+	assert_state(&b, "vm-1", HOST_DETACHED);
+	/* And after a restart it is not attached. */
+	box_stop(&b);
+	box_start(&b);
+	assert_state(&b, "vm-1", HOST_DETACHED);
+	box_stop(&b);
+}
+
+static void remove_deletes_all_or_can_be_repeated(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	model_set_in_use(v.dev_id, true);
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), -EBUSY);
+	assert_state(&b, "vm-1", HOST_ATTACHED);
+	faults(&b, "delete:* error=EIO");
+	assert_true(host_remove(b.host, "vm-1", true, 1, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_STORE);
+	assert_state(&b, "vm-1", HOST_STOPPED);
+	faults(&b, "seed=1");
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+	assert_absent(&b, "vm-1");
+	assert_false(root_in_store(&b, "vm-1"));
+	assert_int_equal(local_volumes(&b), 0);
+	assert_int_equal(model_count(), 0);
+	/* Of one that is only in the store, too. */
+	must_create(&b, "vm-2");
+	assert_int_equal(host_detach(b.host, "vm-2", false, 0, 1, &err), 0);
+	assert_int_equal(host_remove(b.host, "vm-2", false, 1, &err), 0);
+	assert_absent(&b, "vm-2");
+	box_stop(&b);
+	box_start(&b);
+	assert_absent(&b, "vm-1");
+	assert_absent(&b, "vm-2");
+	box_stop(&b);
+}
+
+struct listed {
+	unsigned int n, detached, attached;
+};
+
+static void count_listed(const struct host_volume_info *v, void *arg)
+{
+	struct listed *l = arg;
+
+	l->n++;
+	l->detached += v->state == HOST_DETACHED;
+	l->attached += v->state == HOST_ATTACHED;
+}
+
+static void list_shows_this_host_and_the_store_but_no_leftovers(void **state)
+{
+	struct listed l = {0};
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "here");
+	must_create(&b, "away");
+	assert_int_equal(host_detach(b.host, "away", false, 0, 1, &err), 0);
+	faults(&b, "put:exports/* ambiguous=after; get:exports/* error=EIO");
+	assert_int_equal(create(&b, "ghost", &created, &err), -ETIMEDOUT);
+	faults(&b, "seed=1");
+	assert_int_equal(host_list(b.host, 1, count_listed, &l, &err), 0);
+	assert_int_equal(l.n, 2);
+	assert_int_equal(l.attached, 1);
+	assert_int_equal(l.detached, 1);
+	memset(&l, 0, sizeof(l));
+	faults(&b, "list:* error=EIO");
+	assert_true(host_list(b.host, 1, count_listed, &l, &err) < 0);
+	assert_int_equal(l.n, 1);
+	box_stop(&b);
+}
+
+static void illegal_names_reach_nothing(void **state)
+{
+	static const char *const names[] = {"", ".", "..", "-a", "a/b", "a b", "a\n", "\xff", "a%2f"};
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		assert_true(create(&b, names[i], &created, &err) < 0);
+		assert_int_equal(err.fault, OP_FAULT_REQUEST);
+		assert_int_equal(show(&b, names[i], &v), OP_FAULT_REQUEST);
+		assert_true(host_remove(b.host, names[i], true, 1, &err) < 0);
+		assert_int_equal(err.fault, OP_FAULT_REQUEST);
+	}
+	box_stop(&b);
+}
+
+static void host_id_is_made_once_and_kept(void **state)
+{
+	char a[128], b[128], dir[128], cmd[200];
+	struct fmt_err err = {{0}};
+
+	snprintf(dir, sizeof(dir), "%s/id", top);
+	assert_int_equal(host_id_load(dir, "box-1", a, sizeof(a), &err), 0);
+	assert_memory_equal(a, "box-1/", 6);
+	assert_int_equal(host_id_load(dir, "renamed", b, sizeof(b), &err), 0);
+	assert_string_equal(a, b);
+	snprintf(cmd, sizeof(cmd), "echo nonsense > %s/host-id", dir);
+	assert_int_equal(system(cmd), 0);
+	assert_int_equal(host_id_load(dir, "box-1", b, sizeof(b), &err), -EBADMSG);
+}
+
+static int setup(void **state)
+{
+	log_init(LOG_LVL_ERR, false);
+	snprintf(top, sizeof(top), "/tmp/host_test.XXXXXX");
+	return mkdtemp(top) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	char cmd[128];
+
+	snprintf(cmd, sizeof(cmd), "rm -rf %s", top);
+	return system(cmd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(create_is_idempotent_and_refuses_another_definition),
+		cmocka_unit_test(failed_put_is_undone_and_a_retry_creates),
+		cmocka_unit_test(ambiguous_put_that_was_made_is_recognised_as_ours),
+		cmocka_unit_test(create_without_answer_does_not_exist_and_a_retry_adopts_it),
+		cmocka_unit_test(retry_with_another_definition_replaces_the_leftover),
+		cmocka_unit_test(late_put_of_a_failed_create_is_reaped),
+		cmocka_unit_test(pending_record_survives_a_restart),
+		cmocka_unit_test(failed_device_is_undone_and_a_retry_creates),
+		cmocka_unit_test(unwritable_list_undoes_the_create),
+		cmocka_unit_test(one_of_many_creates_of_a_name_wins),
+		cmocka_unit_test(a_hanging_create_delays_no_other_name),
+		cmocka_unit_test(restart_recovers_the_same_devices_and_removes_leaked_ones),
+		cmocka_unit_test(recovery_waits_for_a_store_that_is_away),
+		cmocka_unit_test(failed_recovery_of_a_device_is_tried_again),
+		cmocka_unit_test(lost_local_state_is_never_served_silently),
+		cmocka_unit_test(damaged_list_is_refused_with_its_name),
+		cmocka_unit_test(detach_releases_and_another_host_attaches),
+		cmocka_unit_test(failed_release_leaves_a_volume_that_a_retry_detaches),
+		cmocka_unit_test(remove_deletes_all_or_can_be_repeated),
+		cmocka_unit_test(list_shows_this_host_and_the_store_but_no_leftovers),
+		cmocka_unit_test(illegal_names_reach_nothing),
+		cmocka_unit_test(host_id_is_made_once_and_kept),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
