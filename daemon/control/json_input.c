@@ -40,12 +40,16 @@ static const char *shown(const char *s, char *buf, size_t len)
 	return buf;
 }
 
-/* Number of colons outside strings in a valid JSON text: the members as written, repeated or not. */
-static size_t count_members(const char *s, size_t len)
+/*
+ * Number of colons outside strings in a valid JSON text: the members as written, repeated or not. *single: it
+ * has strings in single quotes, which the library takes and JSON does not know.
+ */
+static size_t count_members(const char *s, size_t len, bool *single)
 {
 	bool in_string = false;
 	size_t n = 0;
 
+	*single = false;
 	for (size_t i = 0; i < len; i++) {
 		if (in_string && s[i] == '\\')
 			i++;
@@ -53,6 +57,8 @@ static size_t count_members(const char *s, size_t len)
 			in_string = !in_string;
 		else if (!in_string && s[i] == ':')
 			n++;
+		else if (!in_string && s[i] == '\'')
+			*single = true;
 	}
 	return n;
 }
@@ -144,7 +150,9 @@ int json_input_parse(const char *body, size_t len, const struct json_in_field *f
 {
 	struct json_err e = {.buf = err, .len = err_len};
 	struct json_object *o = NULL;
+	size_t members;
 	char buf[40];
+	bool single;
 	int r;
 
 	if (len > INT_MAX)
@@ -155,7 +163,10 @@ int json_input_parse(const char *body, size_t len, const struct json_in_field *f
 		return r;
 	if (!o)
 		return refuse(&e, "out of memory");
-	r = 0;
+	members = count_members(body, len, &single);
+	r = single ? refuse(&e, "the body is not valid JSON: strings stand in double quotes") : 0;
+	if (r)
+		goto out;
 	json_object_object_foreach(o, key, val)
 	{
 		const struct json_in_field *f = NULL;
@@ -169,11 +180,12 @@ int json_input_parse(const char *body, size_t len, const struct json_in_field *f
 			break;
 	}
 	/* All values are scalars by now, so every colon belongs to a member of this object. */
-	if (!r && count_members(body, len) != (size_t)json_object_object_length(o))
+	if (!r && members != (size_t)json_object_object_length(o))
 		r = refuse(&e, "a member is given twice");
 	for (unsigned int i = 0; i < nr && !r; i++)
 		if (fields[i].required && !json_object_object_get_ex(o, fields[i].name, NULL))
 			r = refuse(&e, "\"%s\" is missing", fields[i].name);
+out:
 	json_object_put(o);
 	return r;
 }

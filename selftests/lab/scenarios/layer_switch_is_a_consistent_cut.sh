@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+# lab: timeout=150 timeout-full=600
+#
+# Writes that depend on each other, each issued after the one before was acknowledged, in turn through two
+# queues, while layers switch all the time: every image that was published is a prefix of each chain.
+
+# shellcheck source=selftests/lab/lab.sh
+. "$LAB/lab.sh"
+
+images=25
+[ "$LAB_FULL" = 0 ] || images=200
+objects=$LAB_MNT/store/objects
+status=$LAB_TMP/causal.status
+
+published() # AT LEAST
+{
+	lab_n=$(imagecat --list "$objects" vm1 | wc -l)
+	[ "$lab_n" -ge "$1" ]
+}
+
+written() # AT LEAST
+{
+	# shellcheck source=/dev/null
+	. "$status"
+	# shellcheck disable=SC2154 # read
+	[ "$least" -ge "$1" ]
+}
+
+gone()
+{
+	[ ! -d "/proc/$1" ] || [ "$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status")" = Z ]
+}
+
+mkdisk cache store
+daemon_start a upload.dirty_bytes=1M upload.age_s=1
+dev=$(volume_create vm1 32M)
+queues=$(find "/sys/block/${dev#/dev/}/mq" -mindepth 1 -maxdepth 1 -type d | wc -l)
+[ "$queues" -ge 2 ] || [ "$(nproc)" = 1 ] || fail "$queues hardware queues on $(nproc) CPUs"
+background causal run --device "$dev" --chains 6 --slots 256 --status "$status" --seed "$LAB_SEED"
+pid=$LAB_PID
+wait_for 100 "$images published images" published "$images"
+# One image is of a known age: it holds at least what was acknowledged before it was asked for.
+written 1 || :
+known=$least
+glidefs drain vm1
+drained=$(imagecat --list "$objects" vm1 | tail -n 1)
+kill -TERM "$pid"
+wait_for 30 "end of causal" gone "$pid"
+wait "$pid" || fail "causal failed"
+daemon_stop
+
+n=0
+for manifest in $(imagecat --list "$objects" vm1); do
+	set --
+	[ "$manifest" != "$drained" ] || set -- --least "$known"
+	imagecat "$objects" vm1 "$LAB_TMP/image" "$manifest" > "$LAB_TMP/check.log" 2>&1 ||
+		fail "image $manifest cannot be read"
+	causal check --device "$LAB_TMP/image" --chains 6 --slots 256 --seed "$LAB_SEED" "$@" \
+		>> "$LAB_TMP/check.log" 2>&1 || fail "image $manifest is no prefix"
+	n=$((n + 1))
+done
+note "$n published images, on $queues queues: $(tail -n 1 "$LAB_TMP/check.log")"
