@@ -20,7 +20,8 @@ static const struct cli_command commands[] = {
 	{"drain", true, CLI_OPT_TIMEOUT, "upload everything written so far", cmd_drain},
 	{"takeover", true, CLI_OPT_FORCE,
 	 "seize a volume from another host, which loses what it has not uploaded", cmd_takeover},
-	{"doctor", false, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?", cmd_doctor},
+	{"doctor", false, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
+	 cmd_doctor},
 	{"health", false, 0, "is the daemon ready? (exit status 0)", cmd_health},
 };
 
@@ -31,17 +32,21 @@ static const struct {
 	int val;
 	unsigned int mask; /* 0: for every subcommand */
 } options[] = {
-	{"socket", "PATH", "the daemon's socket (default $GLIDEFS_SOCKET or " CLI_SOCKET_DEFAULT ")", 's', 0},
+	{"socket", "PATH",
+	 "the daemon's socket (default $GLIDEFS_SOCKET or " CLI_SOCKET_DEFAULT ")", 's', 0},
 	{"json", NULL, "answer with the daemon's JSON", 'j', 0},
 	{"help", NULL, "this text", 'h', 0},
 	{"version", NULL, "version", 'V', 0},
 	{"size", "SIZE", "bytes, or with K, M, G, T", O_SIZE, CLI_OPT_SIZE},
-	{"block-size", "SIZE", "block of the object store, 4K to 1M (default 64K)", O_BLOCK, CLI_OPT_BLOCK},
-	{"partitions", NULL, "let the kernel look for partitions", O_PARTITIONS, CLI_OPT_PARTITIONS},
+	{"block-size", "SIZE", "block of the object store, 4K to 1M (default 64K)", O_BLOCK,
+	 CLI_OPT_BLOCK},
+	{"partitions", NULL, "let the kernel look for partitions", O_PARTITIONS,
+	 CLI_OPT_PARTITIONS},
 	{"read-only", NULL, "a device that refuses writes", O_READ_ONLY, CLI_OPT_READ_ONLY},
 	{"force", NULL, "also when it is in use", 'f', CLI_OPT_FORCE},
 	{"timeout", "SECONDS", "give up after this (default 600)", O_TIMEOUT, CLI_OPT_TIMEOUT},
-	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR, CLI_OPT_CACHE_DIR},
+	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR,
+	 CLI_OPT_CACHE_DIR},
 };
 
 static void print_option(size_t i)
@@ -59,7 +64,8 @@ static int usage(const struct cli_command *cmd)
 		printf("Usage: glidefs %s%s [OPTION]...\n%s\n\nOptions:\n", cmd->name,
 		       cmd->volume ? " NAME" : "", cmd->help);
 	else
-		printf("Usage: glidefs COMMAND [NAME] [OPTION]...\nManage the volumes of glidefsd.\n\n"
+		printf("Usage: glidefs COMMAND [NAME] [OPTION]...\nManage the volumes of "
+		       "glidefsd.\n\n"
 		       "Commands:\n");
 	for (size_t i = 0; !cmd && i < ARRAY_SIZE(commands); i++)
 		printf("  %-9s %-6s %s\n", commands[i].name, commands[i].volume ? "NAME" : "",
@@ -134,7 +140,8 @@ static int option_set(struct cli *c, int val, const char *arg)
 	case O_TIMEOUT:
 		n = strtoul(arg, &end, 10);
 		if (*end || n < 1 || n > 86400)
-			return bad_usage("--timeout is \"%s\": 1 to 86400 seconds are allowed", arg);
+			return bad_usage("--timeout is \"%s\": 1 to 86400 seconds are allowed",
+					 arg);
 		c->timeout_s = (unsigned int)n;
 		return 0;
 	default:
@@ -150,7 +157,8 @@ static const struct cli_command *command_find(const char *name)
 	return NULL;
 }
 
-static int run(const struct cli_command *cmd, struct cli *c, unsigned int given, char **args, int nr)
+static int run(const struct cli_command *cmd, struct cli *c, unsigned int given, char **args,
+	       int nr)
 {
 	struct fmt_err err = {{0}};
 	int ret;
@@ -158,10 +166,11 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 	if (given & ~cmd->opts) {
 		for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 			if (options[i].mask & given & ~cmd->opts)
-				return bad_usage("this command has no option --%s", options[i].name);
+				return bad_usage("this command has no option --%s",
+						 options[i].name);
 	}
-	if (nr > cmd->volume)
-		return bad_usage("unexpected argument \"%s\"", args[cmd->volume]);
+	if (nr > (cmd->volume ? 1 : 0))
+		return bad_usage("unexpected argument \"%s\"", args[nr - 1]);
 	if (cmd->volume && !nr)
 		return bad_usage("%s needs the NAME of a volume", cmd->name);
 	c->name = cmd->volume ? args[0] : NULL;

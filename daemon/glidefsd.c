@@ -2,10 +2,11 @@
 /*
  * glidefsd: start order, signals, stop order.
  *
- * Start: configuration, namespace and process settings (before any thread), the locks (before any local
- * state is read), identity, store, engine, devices, registry, API, recovery. Stop on SIGTERM or SIGINT:
- * the API closes, devices are let go so that they stay QUIESCED and keep their mounts for the next daemon.
- * Every acknowledged write survives SIGKILL, so a stop that takes too long ends by _exit().
+ * Start: configuration, namespace and process settings (before any thread), the locks (before any
+ * local state is read), identity, store, engine, devices, registry, API, recovery. Stop on SIGTERM
+ * or SIGINT: the API closes, devices are let go so that they stay QUIESCED and keep their mounts
+ * for the next daemon. Every acknowledged write survives SIGKILL, so a stop that takes too long
+ * ends by _exit().
  */
 #include <getopt.h>
 #include <malloc.h>
@@ -16,11 +17,12 @@
 #include "control/api.h"
 #include "control/config.h"
 #include "control/startup.h"
+#include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/timing.h"
 #include "store/fault.h"
 
-#define STOP_TIMEOUT_NS	   (20 * NSEC_PER_SEC)
+#define STOP_TIMEOUT_NS    (20 * NSEC_PER_SEC)
 #define API_IDLE_TIMEOUT_S 30
 /* Heaps per thread would multiply what 64 mostly idle API threads keep. */
 #define MALLOC_ARENAS 8
@@ -48,9 +50,11 @@ static void usage(FILE *out)
 {
 	fputs("Usage: glidefsd [OPTION]...\n"
 	      "Serve volumes of an object store as local block devices.\n\n"
-	      "  -c, --config FILE   configuration (default " CONFIG_PATH_DEFAULT ", if it exists)\n"
+	      "  -c, --config FILE   configuration (default " CONFIG_PATH_DEFAULT
+	      ", if it exists)\n"
 	      "      --check-config  check the configuration, print each problem, and exit\n"
-	      "      --no-ublk       volumes without kernel devices: the API can be tried on any host\n"
+	      "      --no-ublk       volumes without kernel devices: the API can be tried on any "
+	      "host\n"
 	      "  -h, --help          this text\n"
 	      "  -V, --version       version\n\n"
 	      "Configuration options, with their defaults:\n",
@@ -148,8 +152,14 @@ static int store_start(struct daemon *d)
 {
 	const char *fault = d->cfg.store_fault[0] ? d->cfg.store_fault : NULL;
 	struct fmt_err err = {{0}};
-	int r = store_open(d->cfg.store_url, fault, &d->store, err.msg, sizeof(err.msg));
+	int r = 0;
 
+	/* A configured directory that is missing may be one that is not mounted: that is never
+	 * made. */
+	if (!strcmp(d->cfg.store_url, "file://" CONFIG_STORE_DIR_DEFAULT))
+		r = mkdir_all(CONFIG_STORE_DIR_DEFAULT);
+	if (!r)
+		r = store_open(d->cfg.store_url, fault, &d->store, err.msg, sizeof(err.msg));
 	if (r)
 		return fail("store", r, &err);
 	if (fault)
@@ -171,6 +181,7 @@ static int engine_start(struct daemon *d)
 	ec.index_cache_bytes = c->index_bytes;
 	ec.upload_dirty_bytes = c->upload_dirty_bytes;
 	ec.upload_age_ns = c->upload_age_s * NSEC_PER_SEC;
+	ec.upload_age_min_ns = c->upload_age_min_s * NSEC_PER_SEC;
 	ec.volume_max_bytes = c->volume_max_bytes;
 	ec.host_max_bytes = c->host_max_bytes;
 	ec.min_free_bytes = c->min_free_bytes;
@@ -239,8 +250,8 @@ static int control_start(struct daemon *d)
 	r = api_start(&ac, d->host, d->engine, d->pool, &d->api, &err);
 	if (r)
 		return fail("API", r, &err);
-	log_info("glidefsd %s: host %s, store %s, API on %s", GFS_VERSION, d->host_id, d->store->url,
-		 c->socket);
+	log_info("glidefsd %s: host %s, store %s, API on %s", GFS_VERSION, d->host_id,
+		 d->store->url, c->socket);
 	host_recover_start(d->host);
 	return 0;
 }
@@ -272,7 +283,8 @@ static void *stop_watchdog(void *arg)
 	const struct timespec t = {.tv_sec = (time_t)(STOP_TIMEOUT_NS / NSEC_PER_SEC)};
 
 	nanosleep(&t, NULL);
-	log_warn("stop: not finished after %llu s: leaving as it is; the next start recovers everything",
+	log_warn("stop: not finished after %llu s: leaving as it is; the next start recovers "
+		 "everything",
 		 STOP_TIMEOUT_NS / NSEC_PER_SEC);
 	_exit(0);
 }

@@ -103,6 +103,7 @@ static _Atomic uint64_t next_op = 1;
 static _Atomic bool running, stopping, sleeping;
 static int out_fd = -1, wake_fd = -1;
 static bool out_owned;
+static uint64_t dropped_before; /* at init: drops since then are told in the log */
 static pthread_t writer;
 
 const char *timing_event_name(enum timing_event e)
@@ -391,7 +392,7 @@ static unsigned int ring_drain(char *batch, size_t *len)
 static void *writer_main(void *arg)
 {
 	static char batch[BATCH_BYTES + LINE_MAX_BYTES];
-	uint64_t told = timing_dropped();
+	uint64_t told = dropped_before;
 
 	prctl(PR_SET_NAME, "gfs-timing");
 	for (;;) {
@@ -441,6 +442,7 @@ int timing_init(const char *path)
 			atomic_store(&ring[i].seq, i);
 	}
 	atomic_store(&stopping, false);
+	dropped_before = timing_dropped();
 	r = -pthread_create(&writer, NULL, writer_main, NULL);
 	if (r)
 		goto err;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The glidefs command: one table of subcommands (glidefs.c) drives dispatch, usage and completion; one
- * small function per subcommand talks to the daemon's API. One thread, but for the progress of drains.
+ * The glidefs command: one table of subcommands (glidefs.c) drives dispatch, usage and completion;
+ * one small function per subcommand talks to the daemon's API. One thread, but for the progress of
+ * drains.
  */
 #ifndef GFS_CLI_CLI_H
 #define GFS_CLI_CLI_H
@@ -15,20 +16,20 @@
 /* Exit status of the program. */
 enum cli_exit {
 	CLI_OK = 0,
-	CLI_FAILED = 1,	     /* the daemon refused, or a check failed */
+	CLI_FAILED = 1, /* the daemon refused, or a check failed */
 	CLI_USAGE = 2,
 	CLI_UNREACHABLE = 3, /* no daemon on the socket */
 	CLI_NOT_FOUND = 4,
-	CLI_CONFLICT = 5,    /* exists and differs, in use, owned elsewhere */
+	CLI_CONFLICT = 5, /* exists and differs, in use, owned elsewhere */
 };
 
 /* Options of subcommands; a bit per option in cli_opt.mask. */
-#define CLI_OPT_SIZE	   (1u << 0)
-#define CLI_OPT_BLOCK	   (1u << 1)
+#define CLI_OPT_SIZE       (1u << 0)
+#define CLI_OPT_BLOCK      (1u << 1)
 #define CLI_OPT_PARTITIONS (1u << 2)
 #define CLI_OPT_READ_ONLY  (1u << 3)
-#define CLI_OPT_FORCE	   (1u << 4)
-#define CLI_OPT_TIMEOUT	   (1u << 5)
+#define CLI_OPT_FORCE      (1u << 4)
+#define CLI_OPT_TIMEOUT    (1u << 5)
 #define CLI_OPT_CACHE_DIR  (1u << 6)
 
 struct cli {
@@ -42,7 +43,7 @@ struct cli {
 
 struct cli_command {
 	const char *name;
-	bool volume;	   /* takes a NAME */
+	bool volume;       /* takes a NAME */
 	unsigned int opts; /* CLI_OPT_* it accepts */
 	const char *help;
 	int (*run)(const struct cli *c); /* enum cli_exit */
@@ -73,8 +74,8 @@ int cli_call(const struct cli *c, const char *method, const char *path, const ch
 	     struct cli_reply *reply) __must_check;
 void cli_reply_free(struct cli_reply *r);
 /*
- * Request, and answer for people: prints the error (or, with --json, the body) and returns its exit status; on
- * success CLI_OK with *out parsed (caller puts), already printed if --json.
+ * Request, and answer for people: prints the error (or, with --json, the body) and returns its exit
+ * status; on success CLI_OK with *out parsed (caller puts), already printed if --json.
  */
 int cli_request(const struct cli *c, const char *method, const char *path, const char *body,
 		struct json_object **out);

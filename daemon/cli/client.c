@@ -58,7 +58,8 @@ int cli_call(const struct cli *c, const char *method, const char *path, const ch
 		if (!reply->body)
 			reply->body = strdup("");
 	} else {
-		snprintf(reply->error, sizeof(reply->error), "%s", err[0] ? err : curl_easy_strerror(res));
+		snprintf(reply->error, sizeof(reply->error), "%s",
+			 err[0] ? err : curl_easy_strerror(res));
 	}
 	curl_slist_free_all(headers);
 	curl_easy_cleanup(h);
@@ -93,8 +94,10 @@ int cli_finish(const struct cli *c, struct cli_reply *reply, struct json_object 
 	*out = NULL;
 	if (!reply->status) {
 		if (c->json)
-			printf("{\"error\":\"the daemon is not reachable\",\"code\":\"unreachable\"}\n");
-		fprintf(stderr, "glidefs: no answer from the daemon on %s (%s); is glidefsd running?\n",
+			printf("{\"error\":\"the daemon is not "
+			       "reachable\",\"code\":\"unreachable\"}\n");
+		fprintf(stderr,
+			"glidefs: no answer from the daemon on %s (%s); is glidefsd running?\n",
 			c->socket, reply->error);
 		cli_reply_free(reply);
 		return CLI_UNREACHABLE;
@@ -137,8 +140,8 @@ void cli_path(const struct cli *c, const char *action, char *path, size_t len)
 	if (c->timeout_s)
 		snprintf(args + strlen(args), sizeof(args) - strlen(args), "%ctimeout_s=%u",
 			 args[0] ? '&' : '?', c->timeout_s);
-	snprintf(path, len, "/api/exports/%s%s%s%s", c->name, action ? "/" : "", action ? action : "",
-		 args);
+	snprintf(path, len, "/api/exports/%s%s%s%s", c->name, action ? "/" : "",
+		 action ? action : "", args);
 }
 
 const char *cli_str(struct json_object *o, const char *key, const char *dflt)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * glidefs doctor: can this host run glidefsd, and does it? A table of checks; each says what it found and,
- * when that is not good, what to do. Reads only; nothing is changed but a probe file in the cache directory.
+ * glidefs doctor: can this host run glidefsd, and does it? A table of checks; each says what it
+ * found and, when that is not good, what to do. Reads only; nothing is changed but a probe file in
+ * the cache directory.
  */
 #include "cli/cli.h"
 
@@ -20,7 +21,7 @@
 #include "ublk/device.h"
 
 #define CACHE_DIR_DEFAULT "/var/cache/glidefs"
-#define DEVICES_MAX	  4096
+#define DEVICES_MAX       4096
 
 enum verdict { V_OK, V_NOTE, V_WARN, V_FAIL };
 
@@ -184,7 +185,8 @@ static void check_cache_dir(struct doctor *d, struct finding *f)
 	}
 	unlink(path);
 	cli_bytes((uint64_t)st.f_bavail * (uint64_t)st.f_frsize, size, sizeof(size));
-	say(f, (uint64_t)st.f_bavail * (uint64_t)st.f_frsize < GiB ? V_WARN : V_OK, "%s free", size);
+	say(f, (uint64_t)st.f_bavail * (uint64_t)st.f_frsize < GiB ? V_WARN : V_OK, "%s free",
+	    size);
 }
 
 static void check_limit(struct finding *f, int what, const char *name, rlim_t want)
@@ -270,8 +272,8 @@ static unsigned int each_device(struct doctor *d, struct finding *f,
 }
 
 /*
- * The driver's word on it; -errno if it does not answer. Opening the char device instead would get in the
- * way of a recovery: only one opener is allowed.
+ * The driver's word on it; -errno if it does not answer. Opening the char device instead would get
+ * in the way of a recovery: only one opener is allowed.
  */
 static int device_state(struct doctor *d, int id)
 {
@@ -323,7 +325,8 @@ static void check_one_scheduler(struct doctor *d, struct finding *f, int id)
 	if (!served(d, id) || !read_line(path, line, sizeof(line)))
 		return;
 	if (!strstr(line, "[none]") && strcmp(line, "none"))
-		say(f, V_WARN, "ublkb%d uses %s: none is best; see 99-glidefs-ublk.rules", id, line);
+		say(f, V_WARN, "ublkb%d uses %s: none is best; see 99-glidefs-ublk.rules", id,
+		    line);
 }
 
 static void check_scheduler(struct doctor *d, struct finding *f)
@@ -353,9 +356,11 @@ static const struct {
 	const char *name;
 	void (*run)(struct doctor *d, struct finding *f);
 } checks[] = {
-	{"kernel", check_kernel},     {"ublk driver", check_ublk}, {"io_uring", check_io_uring},
-	{"cache dir", check_cache_dir}, {"limits", check_limits},    {"daemon", check_daemon},
-	{"devices", check_devices},   {"scheduler", check_scheduler}, {"udev rule", check_udev},
+	{"kernel", check_kernel},     {"ublk driver", check_ublk},
+	{"io_uring", check_io_uring}, {"cache dir", check_cache_dir},
+	{"limits", check_limits},     {"daemon", check_daemon},
+	{"devices", check_devices},   {"scheduler", check_scheduler},
+	{"udev rule", check_udev},
 };
 
 static struct json_object *ask(const struct cli *c, const char *path)
@@ -401,8 +406,8 @@ int cmd_doctor(const struct cli *c)
 		json_object_array_add(all, o);
 	}
 	if (c->json)
-		puts(json_object_to_json_string_ext(
-			all, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+		puts(json_object_to_json_string_ext(all, JSON_C_TO_STRING_PLAIN |
+								 JSON_C_TO_STRING_NOSLASHESCAPE));
 	if (d.ctrl)
 		ublk_ctrl_destroy(d.ctrl);
 	json_object_put(all);

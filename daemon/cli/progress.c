@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * drain and detach: the request runs in a thread of its own while this one asks how much is left and draws a
- * bar on a terminal. `done` and the reply are the thread's until it is joined.
+ * drain and detach: the request runs in a thread of its own while this one asks how much is left
+ * and draws a bar on a terminal. `done` and the reply are the thread's until it is joined.
  */
 #include "cli/cli.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define POLL_NS	  (200 * NSEC_PER_MSEC)
+#define POLL_NS   (200 * NSEC_PER_MSEC)
 #define BAR_WIDTH 30
 
 struct running {
@@ -48,14 +48,15 @@ static bool wait_done(struct running *r)
 
 static void draw(const char *name, uint64_t left, uint64_t first, uint64_t start_ns)
 {
-	unsigned int filled = first ? (unsigned int)(BAR_WIDTH * (first - MIN(left, first)) / first)
-				    : BAR_WIDTH;
+	unsigned int filled =
+		first ? (unsigned int)(BAR_WIDTH * (first - MIN(left, first)) / first) : BAR_WIDTH;
 	char bar[BAR_WIDTH + 1], a[32];
 
 	memset(bar, '-', BAR_WIDTH);
 	memset(bar, '#', filled);
 	bar[BAR_WIDTH] = '\0';
-	fprintf(stderr, "\r%s [%s] %s left, %llu s \033[K", name, bar, cli_bytes(left, a, sizeof(a)),
+	fprintf(stderr, "\r%s [%s] %s left, %llu s \033[K", name, bar,
+		cli_bytes(left, a, sizeof(a)),
 		(unsigned long long)((now_ns() - start_ns) / NSEC_PER_SEC));
 	fflush(stderr);
 }

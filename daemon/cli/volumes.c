@@ -74,8 +74,8 @@ static void print_row(struct json_object *v)
 	bool known = json_object_object_get_ex(v, "size_bytes", &unused);
 	bool open = json_object_object_get_ex(v, "dirty_bytes", &unused);
 
-	printf("%-24s %-10s %-14s %10s %10s  %s\n", cli_str(v, "name", "?"), cli_str(v, "state", "?"),
-	       cli_str(v, "device", "-"),
+	printf("%-24s %-10s %-14s %10s %10s  %s\n", cli_str(v, "name", "?"),
+	       cli_str(v, "state", "?"), cli_str(v, "device", "-"),
 	       known ? cli_bytes(cli_u64(v, "size_bytes"), size, sizeof(size)) : "-",
 	       open ? cli_bytes(cli_u64(v, "dirty_bytes"), dirty, sizeof(dirty)) : "-",
 	       cli_str(v, "busy", cli_str(v, "mode", "")));
@@ -96,8 +96,8 @@ int cmd_ls(const struct cli *c)
 		return ret;
 	if (!c->json && json_object_object_get_ex(o, "volumes", &all)) {
 		json_object_array_sort(all, by_name);
-		printf("%-24s %-10s %-14s %10s %10s  %s\n", "NAME", "STATE", "DEVICE", "SIZE", "DIRTY",
-		       "MODE");
+		printf("%-24s %-10s %-14s %10s %10s  %s\n", "NAME", "STATE", "DEVICE", "SIZE",
+		       "DIRTY", "MODE");
 		for (size_t i = 0; i < json_object_array_length(all); i++)
 			print_row(json_object_array_get_idx(all, i));
 	}
@@ -113,13 +113,13 @@ int cmd_ls(const struct cli *c)
 /* Members in the order in which the daemon sends them; bytes also for people. */
 static void print_members(struct json_object *o)
 {
-	json_object_object_foreach(o, key, v)
-	{
+	json_object_object_foreach (o, key, v) {
 		size_t len = strlen(key);
 		char buf[32];
 
 		printf("%-18s %s", key, v ? json_object_get_string(v) : "-");
-		if (len > 6 && !strcmp(key + len - 6, "_bytes") && json_object_get_uint64(v) >= 1024)
+		if (len > 6 && !strcmp(key + len - 6, "_bytes") &&
+		    json_object_get_uint64(v) >= 1024)
 			printf(" (%s)", cli_bytes(json_object_get_uint64(v), buf, sizeof(buf)));
 		putchar('\n');
 	}

@@ -2,9 +2,9 @@
 /*
  * The HTTP server: socket, peer check, limits, dispatch. See api.h.
  *
- * A request goes REQ_NEW (headers seen) → REQ_BODY (collecting) → REQ_RUNNING (suspended, on the pool) →
- * REQ_DONE (resumed, its answer is queued by the HTTP thread). A refusal that is known from the headers is
- * answered at once and its body never read. a->lock guards `running` only.
+ * A request goes REQ_NEW (headers seen) → REQ_BODY (collecting) → REQ_RUNNING (suspended, on the
+ * pool) → REQ_DONE (resumed, its answer is queued by the HTTP thread). A refusal that is known from
+ * the headers is answered at once and its body never read. a->lock guards `running` only.
  */
 #include "control/api.h"
 
@@ -22,7 +22,8 @@
 #include "lib/log.h"
 #include "lib/timing.h"
 
-/* Request line and headers of one connection, and its buffers; more is answered with 431 by the library. */
+/* Request line and headers of one connection, and its buffers; more is answered with 431 by the
+ * library. */
 #define CONNECTION_MEMORY (16 * KiB)
 
 enum req_state { REQ_NEW, REQ_BODY, REQ_RUNNING, REQ_DONE };
@@ -72,7 +73,8 @@ void api_error(struct api_request *req, unsigned int status, const char *code, c
 	json_object_object_add(o, "code", json_object_new_string(code));
 	json_object_object_add(o, "status", json_object_new_int((int)status));
 	free(req->resp.body);
-	req->resp.body = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	req->resp.body = strdup(json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	req->resp.len = req->resp.body ? strlen(req->resp.body) : 0;
 	req->resp.status = status;
 	req->resp.type = NULL;
@@ -85,10 +87,10 @@ void api_op_error(struct api_request *req, const struct op_err *err)
 		unsigned int status;
 		const char *code;
 	} table[] = {
-		[OP_FAULT_NONE] = {500, "internal"},	   [OP_FAULT_REQUEST] = {400, "bad_request"},
-		[OP_FAULT_MISSING] = {404, "not_found"},   [OP_FAULT_CONFLICT] = {409, "conflict"},
-		[OP_FAULT_BUSY] = {503, "busy"},	   [OP_FAULT_STORE] = {503, "store"},
-		[OP_FAULT_DEVICE] = {500, "device"},	   [OP_FAULT_SPACE] = {507, "no_space"},
+		[OP_FAULT_NONE] = {500, "internal"},     [OP_FAULT_REQUEST] = {400, "bad_request"},
+		[OP_FAULT_MISSING] = {404, "not_found"}, [OP_FAULT_CONFLICT] = {409, "conflict"},
+		[OP_FAULT_BUSY] = {503, "busy"},         [OP_FAULT_STORE] = {503, "store"},
+		[OP_FAULT_DEVICE] = {500, "device"},     [OP_FAULT_SPACE] = {507, "no_space"},
 		[OP_FAULT_LOCAL] = {500, "local"},
 	};
 
@@ -102,7 +104,8 @@ static enum MHD_Result send_response(struct MHD_Connection *conn, struct api_req
 
 	if (!req->resp.body)
 		api_error(req, 500, "internal", "out of memory");
-	resp = MHD_create_response_from_buffer(req->resp.len, req->resp.body, MHD_RESPMEM_MUST_FREE);
+	resp = MHD_create_response_from_buffer(req->resp.len, req->resp.body,
+					       MHD_RESPMEM_MUST_FREE);
 	if (!resp)
 		return MHD_NO; /* closes the connection; the body is freed with the request */
 	req->resp.body = NULL;
@@ -133,7 +136,8 @@ static bool peer_allowed(struct MHD_Connection *conn, uid_t *uid)
 	return cred.uid == 0 || cred.uid == geteuid();
 }
 
-/* Does path match the pattern? The part under "*" goes to name[len]; -1 when it does not fit there. */
+/* Does path match the pattern? The part under "*" goes to name[len]; -1 when it does not fit there.
+ */
 static int path_match(const char *pattern, const char *path, char *name, size_t len)
 {
 	for (; *pattern; pattern++) {
@@ -180,7 +184,8 @@ static bool route_find(struct api_request *req, const char *url, const char *met
 	if (req->route)
 		return true;
 	if (allow[0])
-		api_error(req, 405, "bad_method", "%.16s is not possible here; %s is", method, allow);
+		api_error(req, 405, "bad_method", "%.16s is not possible here; %s is", method,
+			  allow);
 	else
 		api_error(req, 404, "no_route", "there is no such path in this API");
 	return false;
@@ -202,7 +207,8 @@ static enum MHD_Result check_arg(void *cls, enum MHD_ValueKind kind, const char 
 		}
 		api_error(req, 400, "bad_request", "force must be true or false");
 	} else if (!strcmp(key, "timeout_s") && (allowed & API_ARG_TIMEOUT)) {
-		unsigned long s = value && isdigit((unsigned char)*value) ? strtoul(value, &end, 10) : 0;
+		unsigned long s =
+			value && isdigit((unsigned char)*value) ? strtoul(value, &end, 10) : 0;
 
 		if (s >= 1 && s <= 86400 && !*end) {
 			req->timeout_ns = s * NSEC_PER_SEC;
@@ -210,7 +216,8 @@ static enum MHD_Result check_arg(void *cls, enum MHD_ValueKind kind, const char 
 		}
 		api_error(req, 400, "bad_request", "timeout_s must be a number from 1 to 86400");
 	} else {
-		api_error(req, 400, "bad_request", "this request takes no such argument: see the manual");
+		api_error(req, 400, "bad_request",
+			  "this request takes no such argument: see the manual");
 	}
 	return MHD_NO;
 }
@@ -219,10 +226,11 @@ static enum MHD_Result check_arg(void *cls, enum MHD_ValueKind kind, const char 
 static bool check_length(struct api_request *req, struct MHD_Connection *conn)
 {
 	const char *cl = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "Content-Length");
-	const char *te = MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "Transfer-Encoding");
+	const char *coding =
+		MHD_lookup_connection_value(conn, MHD_HEADER_KIND, "Transfer-Encoding");
 	size_t digits = cl ? strspn(cl, "0123456789") : 0;
 
-	if (te) {
+	if (coding) {
 		api_error(req, 411, "bad_request", "send Content-Length, not Transfer-Encoding");
 		return false;
 	}
@@ -233,7 +241,8 @@ static bool check_length(struct api_request *req, struct MHD_Connection *conn)
 		return false;
 	}
 	if (digits > 9 || strtoul(cl, NULL, 10) > API_BODY_MAX) {
-		api_error(req, 413, "too_large", "the body is larger than %llu bytes", API_BODY_MAX);
+		api_error(req, 413, "too_large", "the body is larger than %llu bytes",
+			  API_BODY_MAX);
 		return false;
 	}
 	return true;
@@ -247,7 +256,8 @@ static bool headers_ok(struct api_request *req, struct MHD_Connection *conn, con
 
 	if (!peer_allowed(conn, &uid)) {
 		log_warn("API: a request of user %d was refused", (int)uid);
-		api_error(req, 403, "forbidden", "only root and the daemon's own user may use this API");
+		api_error(req, 403, "forbidden",
+			  "only root and the daemon's own user may use this API");
 		return false;
 	}
 	if (!check_length(req, conn) || !route_find(req, url, method))
@@ -374,7 +384,8 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 	*con_cls = NULL;
 }
 
-/* Percent signs are illegal in names, so paths are taken as they are; there is nothing to decode. */
+/* Percent signs are illegal in names, so paths are taken as they are; there is nothing to decode.
+ */
 static size_t no_unescape(void *cls, struct MHD_Connection *conn, char *s)
 {
 	return strlen(s);
@@ -400,8 +411,8 @@ static bool socket_answers(const struct sockaddr_un *sa)
 }
 
 /*
- * Listen under a temporary name, then rename: the path is never without a server of ours or with wider
- * permissions, and a stale socket is replaced in one step.
+ * Listen under a temporary name, then rename: the path is never without a server of ours or with
+ * wider permissions, and a stale socket is replaced in one step.
  */
 static int socket_listen(struct api *a)
 {
@@ -409,7 +420,8 @@ static int socket_listen(struct api *a)
 	struct stat st;
 	int fd, r;
 
-	if (snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", a->socket) >= (int)sizeof(sa.sun_path) ||
+	if (snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", a->socket) >=
+		    (int)sizeof(sa.sun_path) ||
 	    snprintf(tmp.sun_path, sizeof(tmp.sun_path), "%s.%d", a->socket, getpid()) >=
 		    (int)sizeof(tmp.sun_path))
 		return -ENAMETOOLONG;
@@ -419,10 +431,11 @@ static int socket_listen(struct api *a)
 	if (fd < 0)
 		return -errno;
 	unlink(tmp.sun_path);
-	/* The file gets the mode of the socket's own inode, cut by the umask: 0600 from its first moment. */
+	/* The file gets the mode of the socket's own inode, cut by the umask: 0600 from its first
+	 * moment. */
 	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&tmp, sizeof(tmp)) < 0 ||
-	    stat(tmp.sun_path, &st) < 0 || chmod(tmp.sun_path, 0600) < 0 ||
-	    listen(fd, 256) < 0 || rename(tmp.sun_path, sa.sun_path) < 0) {
+	    stat(tmp.sun_path, &st) < 0 || chmod(tmp.sun_path, 0600) < 0 || listen(fd, 256) < 0 ||
+	    rename(tmp.sun_path, sa.sun_path) < 0) {
 		r = -errno;
 		unlink(tmp.sun_path);
 		close(fd);
@@ -434,11 +447,12 @@ static int socket_listen(struct api *a)
 
 static int socket_dir_make(const char *path)
 {
-	__cleanup_free char *dir = strdup(path);
-	char *slash = dir ? strrchr(dir, '/') : NULL;
+	char dir[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	char *slash;
 
-	if (!dir)
-		return -ENOMEM;
+	if (snprintf(dir, sizeof(dir), "%s", path) >= (int)sizeof(dir))
+		return -ENAMETOOLONG;
+	slash = strrchr(dir, '/');
 	if (!slash || slash == dir)
 		return 0;
 	*slash = '\0';
@@ -482,16 +496,16 @@ int api_start(const struct api_config *c, struct host *h, struct engine *e, stru
 		return r;
 	}
 	a->mhd = MHD_start_daemon(
-		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-		NULL, on_request, a, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
-		a->listen_fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned int)API_CONNECTIONS_MAX,
-		MHD_OPTION_CONNECTION_TIMEOUT, c->idle_timeout_s, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t)CONNECTION_MEMORY, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-		MHD_OPTION_UNESCAPE_CALLBACK, no_unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-		MHD_OPTION_END);
+		MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
+		NULL, NULL, on_request, a, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
+		MHD_OPTION_LISTEN_SOCKET, a->listen_fd, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned int)API_CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, c->idle_timeout_s,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+		no_unescape, NULL, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
 	if (!a->mhd) {
-		snprintf(err->msg, sizeof(err->msg), "socket %.100s: the HTTP server does not start",
-			 c->socket);
+		snprintf(err->msg, sizeof(err->msg),
+			 "socket %.100s: the HTTP server does not start", c->socket);
 		close(a->listen_fd);
 		unlink(a->socket);
 		api_free(a);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The HTTP API on a unix socket. One libmicrohttpd thread reads requests and writes answers; a request
- * that may block runs on the pool while its connection is suspended. Nothing from a request reaches a
- * handler before its size, its path and its caller were checked.
+ * The HTTP API on a unix socket. One libmicrohttpd thread reads requests and writes answers; a
+ * request that may block runs on the pool while its connection is suspended. Nothing from a request
+ * reaches a handler before its size, its path and its caller were checked.
  */
 #ifndef GFS_CONTROL_API_H
 #define GFS_CONTROL_API_H
 
 #include "control/host.h"
 
-#define API_BODY_MAX	    (64 * KiB)
+#define API_BODY_MAX        (64 * KiB)
 #define API_CONNECTIONS_MAX 512
 
 struct api;
@@ -21,8 +21,8 @@ struct api_config {
 };
 
 /*
- * Listen. Borrows host, engine and pool. -EADDRINUSE when somebody answers on the socket; a stale one is
- * replaced. The sentence is in err.
+ * Listen. Borrows host, engine and pool. -EADDRINUSE when somebody answers on the socket; a stale
+ * one is replaced. The sentence is in err.
  */
 int api_start(const struct api_config *c, struct host *h, struct engine *e, struct pool *pool,
 	      struct api **out, struct fmt_err *err) __must_check;
@@ -40,7 +40,7 @@ struct MHD_Connection;
 struct api_response {
 	unsigned int status;
 	const char *type; /* NULL: application/json */
-	char *body;	  /* malloc'ed */
+	char *body;       /* malloc'ed */
 	size_t len;
 };
 
@@ -62,14 +62,14 @@ struct api_request {
 };
 
 /* Query arguments that a route accepts. */
-#define API_ARG_FORCE	(1u << 0)
+#define API_ARG_FORCE   (1u << 0)
 #define API_ARG_TIMEOUT (1u << 1)
 
 struct api_route {
 	const char *method, *path; /* "*" in the path stands for a volume's name */
-	bool quick;	   /* never blocks: runs on the HTTP thread, even when the pool is busy */
+	bool quick;        /* never blocks: runs on the HTTP thread, even when the pool is busy */
 	unsigned int args; /* API_ARG_* */
-	bool body;	   /* takes one; for other routes it must be empty or {} */
+	bool body;         /* takes one; for other routes it must be empty or {} */
 	void (*run)(struct api_request *req);
 };
 

@@ -12,15 +12,12 @@
 #include "lib/log.h"
 
 #define LINE_MAX_CHARS 4096
-#define OPT(sec, key, kind, field, dflt, lo, hi, text)                                             \
-	{.section = sec,                                                                           \
-	 .name = key,                                                                              \
-	 .type = kind,                                                                             \
-	 .offset = offsetof(struct config, field),                                                 \
-	 .def = dflt,                                                                              \
-	 .min = lo,                                                                                \
-	 .max = hi,                                                                                \
-	 .help = text}
+#define OPT(sec, key, kind, field, dflt, lo, hi, text)                                       \
+	{                                                                                    \
+		.section = sec, .name = key, .type = kind,                                   \
+		.offset = offsetof(struct config, field), .def = dflt, .min = lo, .max = hi, \
+		.help = text                                                                 \
+	}
 #define SOCKET_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 16)
 
 /* clang-format off */
@@ -49,8 +46,8 @@ const struct config_option config_options[] = {
 	    "seconds for which a late PUT of a failed create is still expected and removed"),
 	OPT("daemon", "metrics", CONFIG_BOOL, metrics, "yes", 0, 0,
 	    "serve /metrics on the API socket"),
-	OPT("store", "url", CONFIG_STRING, store_url, "file:///var/lib/glidefs/store", 1, 1024,
-	    "object store: file:///DIRECTORY"),
+	OPT("store", "url", CONFIG_STRING, store_url, "file://" CONFIG_STORE_DIR_DEFAULT, 1, 1024,
+	    "object store: file:///DIRECTORY; the directory must exist, but for the default"),
 	OPT("store", "fault", CONFIG_STRING, store_fault, "", 0, 2048,
 	    "inject faults into the store (tests and drills only)"),
 	OPT("upload", "dirty_bytes", CONFIG_SIZE, upload_dirty_bytes, "64M", 1 * MiB, TiB,
@@ -58,6 +55,9 @@ const struct config_option config_options[] = {
 	OPT("upload", "age_s", CONFIG_UINT, upload_age_s, "30", 1, 86400,
 	    "upload a volume when its oldest write is this many seconds old: at most this is lost with "
 	    "the host; each upload costs at least three requests"),
+	OPT("upload", "age_min_s", CONFIG_UINT, upload_age_min_s, "5", 1, 86400,
+	    "the same while much is written: age_s is approached from here as long as little is uploaded "
+	    "each time"),
 	OPT("upload", "zstd_level", CONFIG_UINT, zstd_level, "1", 1, 19,
 	    "compression level"),
 	OPT("cache", "memory_bytes", CONFIG_SIZE, memory_bytes, "256M", 1 * MiB, 64 * TiB,
@@ -76,7 +76,7 @@ const struct config_option config_options[] = {
 	    "seconds that a read waits for the store before it fails with EIO"),
 	OPT("io", "slow_ms", CONFIG_UINT_OFF, slow_ms, "500", 0, 3600000,
 	    "a guest request of this many milliseconds is reported as io.slow; 0 = each request, or off"),
-	OPT("io", "prefetch_blocks", CONFIG_UINT, prefetch_blocks, "16", 0, 1024,
+	OPT("io", "prefetch_blocks", CONFIG_UINT, prefetch_blocks, "128", 0, 1024,
 	    "blocks fetched ahead of a sequential reader"),
 	OPT("io", "workers", CONFIG_UINT, workers, "0", 0, 64,
 	    "threads that serve guest I/O; 0 = one per CPU, 32 at most"),
@@ -174,22 +174,24 @@ static void option_set(struct parse *p, const struct config_option *o, const cha
 	switch (o->type) {
 	case CONFIG_PATH:
 		if (len && value[0] != '/') {
-			complain(p, "%s.%s is \"%s\": it must be an absolute path", o->section, o->name,
-				 value);
+			complain(p, "%s.%s is \"%s\": it must be an absolute path", o->section,
+				 o->name, value);
 			return;
 		}
 		/* fall through */
 	case CONFIG_STRING:
 		if (len < o->min || len > o->max) {
-			complain(p, "%s.%s has %zu characters: %llu to %llu are allowed", o->section,
-				 o->name, len, (unsigned long long)o->min, (unsigned long long)o->max);
+			complain(p, "%s.%s has %zu characters: %llu to %llu are allowed",
+				 o->section, o->name, len, (unsigned long long)o->min,
+				 (unsigned long long)o->max);
 			return;
 		}
 		set_string(p, o, value);
 		return;
 	case CONFIG_BOOL:
 		if (strcmp(value, "yes") && strcmp(value, "no")) {
-			complain(p, "%s.%s is \"%s\": it must be yes or no", o->section, o->name, value);
+			complain(p, "%s.%s is \"%s\": it must be yes or no", o->section, o->name,
+				 value);
 			return;
 		}
 		*num = !strcmp(value, "yes");
@@ -197,8 +199,8 @@ static void option_set(struct parse *p, const struct config_option *o, const cha
 	case CONFIG_LOG_LEVEL:
 		r = log_level_parse(value);
 		if (r < 0) {
-			complain(p, "%s.%s is \"%s\": it must be error, warn, info or debug", o->section,
-				 o->name, value);
+			complain(p, "%s.%s is \"%s\": it must be error, warn, info or debug",
+				 o->section, o->name, value);
 			return;
 		}
 		*num = (uint64_t)r;
@@ -213,13 +215,14 @@ static void option_set(struct parse *p, const struct config_option *o, const cha
 	case CONFIG_SIZE:
 		r = parse_number(o, value, &v);
 		if (r == -EINVAL)
-			complain(p, "%s.%s is \"%s\": it must be a number%s", o->section, o->name, value,
-				 o->type == CONFIG_SIZE	      ? " of bytes, with K, M, G or T if you like"
+			complain(p, "%s.%s is \"%s\": it must be a number%s", o->section, o->name,
+				 value,
+				 o->type == CONFIG_SIZE ? " of bytes, with K, M, G or T if you like"
 				 : o->type == CONFIG_UINT_OFF ? ", or off"
 							      : "");
 		else if (r || v < o->min || v > o->max)
-			complain(p, "%s.%s is %s: %llu to %llu are allowed", o->section, o->name, value,
-				 (unsigned long long)o->min, (unsigned long long)o->max);
+			complain(p, "%s.%s is %s: %llu to %llu are allowed", o->section, o->name,
+				 value, (unsigned long long)o->min, (unsigned long long)o->max);
 		else
 			*num = v;
 		return;
@@ -245,7 +248,8 @@ static int on_value(void *user, const char *section, const char *name, const cha
 		if (strcmp(o->section, section) || strcmp(o->name, name))
 			continue;
 		if (p->seen[i])
-			complain(p, "%s.%s is given twice: first in line %u", section, name, p->seen[i]);
+			complain(p, "%s.%s is given twice: first in line %u", section, name,
+				 p->seen[i]);
 		else
 			option_set(p, o, value);
 		p->seen[i] = p->line;
@@ -258,7 +262,8 @@ static int on_value(void *user, const char *section, const char *name, const cha
 	return 1;
 }
 
-/* What inih would stop at, and what it would ignore, is said here with its line. True if it is fine. */
+/* What inih would stop at, and what it would ignore, is said here with its line. True if it is
+ * fine. */
 static bool line_check(struct parse *p, const char *s)
 {
 	const char *end;
@@ -302,13 +307,17 @@ static char *read_line(char *buf, int size, void *stream)
 	if (len && line[len - 1] != '\n' && !feof(p->in)) {
 		int c;
 
-		complain(p, "the line is longer than %zu characters, or has a NUL", sizeof(line) - 2);
+		complain(p, "the line is longer than %zu characters, or has a NUL",
+			 sizeof(line) - 2);
 		while ((c = fgetc(p->in)) != EOF && c != '\n')
 			;
 		line[0] = '\0';
-	} else if (!line_check(p, p->line == 1 && !strncmp(line, "\xef\xbb\xbf", 3) ? line + 3 : line)) {
-		/* A section nobody knows, so that what follows a broken header is not blamed on another. */
-		snprintf(line, sizeof(line), "%s", line[strspn(line, " \t")] == '[' ? "[?]\n" : "\n");
+	} else if (!line_check(p, p->line == 1 && !strncmp(line, "\xef\xbb\xbf", 3) ? line + 3
+										    : line)) {
+		/* A section nobody knows, so that what follows a broken header is not blamed on
+		 * another. */
+		snprintf(line, sizeof(line), "%s",
+			 line[strspn(line, " \t")] == '[' ? "[?]\n" : "\n");
 	}
 	snprintf(buf, (size_t)size, "%s", line[0] ? line : "\n");
 	return buf;
@@ -320,12 +329,14 @@ static void check_whole(struct parse *p)
 
 	p->line = 0;
 	if (c->pending_forget_s < c->pending_reap_s)
-		complain(p, "daemon.pending_forget_s (%llu) is less than daemon.pending_reap_s (%llu)",
+		complain(p,
+			 "daemon.pending_forget_s (%llu) is less than daemon.pending_reap_s (%llu)",
 			 (unsigned long long)c->pending_forget_s,
 			 (unsigned long long)c->pending_reap_s);
 	if (c->volume_max_bytes && c->volume_max_bytes < c->upload_dirty_bytes)
 		complain(p,
-			 "cache.volume_max_bytes (%llu) is less than upload.dirty_bytes (%llu): writes "
+			 "cache.volume_max_bytes (%llu) is less than upload.dirty_bytes (%llu): "
+			 "writes "
 			 "would wait before an upload starts",
 			 (unsigned long long)c->volume_max_bytes,
 			 (unsigned long long)c->upload_dirty_bytes);
@@ -339,8 +350,10 @@ static void check_whole(struct parse *p)
 	for (const char *s = c->host_name; *s; s++) {
 		if (isalnum((unsigned char)*s) || strchr("._-", *s))
 			continue;
-		complain(p, "daemon.host_name is \"%s\": letters, digits, '.', '_' and '-' are allowed",
-			 c->host_name);
+		complain(
+			p,
+			"daemon.host_name is \"%s\": letters, digits, '.', '_' and '-' are allowed",
+			c->host_name);
 		break;
 	}
 }

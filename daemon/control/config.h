@@ -11,6 +11,8 @@
 #include "lib/util.h"
 
 #define CONFIG_PATH_DEFAULT "/etc/glidefs/glidefsd.conf"
+/* The store of a daemon that was told nothing; made at its first start. Any other must exist. */
+#define CONFIG_STORE_DIR_DEFAULT "/var/lib/glidefs/store"
 
 struct config {
 	/* [daemon] */
@@ -21,7 +23,7 @@ struct config {
 	/* [store] */
 	char *store_url, *store_fault;
 	/* [upload] */
-	uint64_t upload_dirty_bytes, upload_age_s, zstd_level;
+	uint64_t upload_dirty_bytes, upload_age_s, upload_age_min_s, zstd_level;
 	/* [cache] */
 	uint64_t memory_bytes, index_bytes, volume_max_bytes, host_max_bytes, min_free_bytes,
 		space_wait_s;
@@ -32,19 +34,19 @@ struct config {
 };
 
 enum config_type {
-	CONFIG_PATH,	/* absolute; may be empty if min is 0 */
-	CONFIG_STRING,	/* min..max characters */
-	CONFIG_UINT,	/* min..max */
-	CONFIG_SIZE,	/* bytes, suffixes K M G T (powers of 1024) */
-	CONFIG_UINT_OFF,/* min..max, or "off" = UINT64_MAX */
-	CONFIG_BOOL,	/* yes or no */
+	CONFIG_PATH,     /* absolute; may be empty if min is 0 */
+	CONFIG_STRING,   /* min..max characters */
+	CONFIG_UINT,     /* min..max */
+	CONFIG_SIZE,     /* bytes, suffixes K M G T (powers of 1024) */
+	CONFIG_UINT_OFF, /* min..max, or "off" = UINT64_MAX */
+	CONFIG_BOOL,     /* yes or no */
 	CONFIG_LOG_LEVEL,
 };
 
 struct config_option {
 	const char *section, *name;
 	enum config_type type;
-	size_t offset; /* in struct config: char * or uint64_t */
+	size_t offset;   /* in struct config: char * or uint64_t */
 	const char *def; /* as written in the file */
 	uint64_t min, max;
 	const char *help; /* one sentence, lower case, with the unit */
@@ -55,7 +57,8 @@ extern const unsigned int config_options_nr;
 
 /*
  * Defaults, then the file (NULL: defaults only). 0; -EINVAL or the errno of the file: *errors is a
- * malloc'ed text, one "file:line: sentence" line per problem, all of them at once. c is valid only on 0.
+ * malloc'ed text, one "file:line: sentence" line per problem, all of them at once. c is valid only
+ * on 0.
  */
 int config_load(const char *path, struct config *c, char **errors) __must_check;
 void config_free(struct config *c);
@@ -63,8 +66,8 @@ void config_free(struct config *c);
 void config_print_help(FILE *out);
 
 /*
- * "4096", "64K", "10G", "1T" to bytes: digits and one optional suffix (either case), nothing else. -EINVAL,
- * -ERANGE past 2^64 - 1.
+ * "4096", "64K", "10G", "1T" to bytes: digits and one optional suffix (either case), nothing else.
+ * -EINVAL, -ERANGE past 2^64 - 1.
  */
 int size_parse(const char *s, uint64_t *bytes) __must_check;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The registry: names and who owns them, life cycle, views for the API, the maintenance thread (pending
- * records, volumes to be tried again). See host.h and host_priv.h.
+ * The registry: names and who owns them, life cycle, views for the API, the maintenance thread
+ * (pending records, volumes to be tried again). See host.h and host_priv.h.
  */
 #include "control/host_priv.h"
 
@@ -33,12 +33,12 @@ static enum op_fault fault_of_engine(int r)
 		int err;
 		enum op_fault fault;
 	} table[] = {
-		{ENOENT, OP_FAULT_MISSING},	   {EEXIST, OP_FAULT_CONFLICT},
-		{EBUSY, OP_FAULT_CONFLICT},	   {ESTALE, OP_FAULT_CONFLICT},
-		{EUCLEAN, OP_FAULT_CONFLICT},	   {EINVAL, OP_FAULT_REQUEST},
-		{EBADMSG, OP_FAULT_LOCAL},	   {EPROTONOSUPPORT, OP_FAULT_LOCAL},
-		{EROFS, OP_FAULT_LOCAL},	   {ENOSPC, OP_FAULT_SPACE},
-		{EDQUOT, OP_FAULT_SPACE},	   {ENOMEM, OP_FAULT_SPACE},
+		{ENOENT, OP_FAULT_MISSING},   {EEXIST, OP_FAULT_CONFLICT},
+		{EBUSY, OP_FAULT_CONFLICT},   {ESTALE, OP_FAULT_CONFLICT},
+		{EUCLEAN, OP_FAULT_CONFLICT}, {EINVAL, OP_FAULT_REQUEST},
+		{EBADMSG, OP_FAULT_LOCAL},    {EPROTONOSUPPORT, OP_FAULT_LOCAL},
+		{EROFS, OP_FAULT_LOCAL},      {ENOSPC, OP_FAULT_SPACE},
+		{EDQUOT, OP_FAULT_SPACE},     {ENOMEM, OP_FAULT_SPACE},
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
@@ -59,8 +59,8 @@ int op_fail_engine(struct op_err *err, int r, const char *what, const char *name
 
 int op_fail_device(struct op_err *err, int r, const char *name, const struct fmt_err *fe)
 {
-	enum op_fault f = r == -ENOSPC || r == -ENOMEM || r == -EACCES ? OP_FAULT_SPACE
-								       : OP_FAULT_DEVICE;
+	enum op_fault f =
+		r == -ENOSPC || r == -ENOMEM || r == -EACCES ? OP_FAULT_SPACE : OP_FAULT_DEVICE;
 
 	if (r == -EBUSY)
 		f = OP_FAULT_CONFLICT;
@@ -81,7 +81,7 @@ struct host_vol *vol_find_locked(struct host *h, const char *name)
 {
 	struct host_vol *vol;
 
-	list_for_each_entry(vol, bucket_of(h, name), node)
+	list_for_each_entry (vol, bucket_of(h, name), node)
 		if (!strcmp(vol->name, name))
 			return vol;
 	return NULL;
@@ -129,7 +129,8 @@ struct host_vol *vol_begin(struct host *h, const char *name, const char *op, str
 		}
 		if (vol->busy && (r || vol->waiters >= NAME_WAITERS_MAX)) {
 			op_fail(err, OP_FAULT_BUSY, EBUSY,
-				"volume %s: another operation (%s) has been running for %llu s; try again",
+				"volume %s: another operation (%s) has been running for %llu s; "
+				"try again",
 				name, vol->busy,
 				(unsigned long long)((now_ns() - vol->busy_since) / NSEC_PER_SEC));
 			return NULL;
@@ -189,8 +190,8 @@ void vol_set(struct host_vol *vol, enum host_state state, struct volume *v, stru
 const char *host_state_name(enum host_state s)
 {
 	static const char *const names[] = {
-		[HOST_DETACHED] = "detached",	  [HOST_ATTACHED] = "attached",
-		[HOST_STOPPED] = "stopped",	  [HOST_RECOVERING] = "recovering",
+		[HOST_DETACHED] = "detached", [HOST_ATTACHED] = "attached",
+		[HOST_STOPPED] = "stopped",   [HOST_RECOVERING] = "recovering",
 		[HOST_FAILED] = "failed",
 	};
 
@@ -219,8 +220,7 @@ void host_each(struct host *h, void (*fn)(const struct host_volume_info *v, void
 	SCOPED_LOCK(&h->lock);
 
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
-		{
+		list_for_each_entry (vol, &h->bucket[i], node) {
 			if (vol->state == HOST_DETACHED)
 				continue;
 			vol_fill_info(vol, &info);
@@ -267,7 +267,8 @@ int host_show(struct host *h, const char *name, uint64_t op_id, struct host_volu
 	return op_fail_engine(err, r, "reading its root", name, &fe);
 }
 
-/* Is the name one to be listed from the store: not this host's, not the leftover of a failed create? */
+/* Is the name one to be listed from the store: not this host's, not the leftover of a failed
+ * create? */
 static bool list_wants(struct host *h, const char *name, uint64_t op_id)
 {
 	struct fmt_err fe = {{0}};
@@ -286,8 +287,9 @@ static bool list_wants(struct host *h, const char *name, uint64_t op_id)
 	return !root_load(h->e, name, op_id, &root, NULL, &fe) && !pending_matches(h, &root);
 }
 
-int host_list(struct host *h, uint64_t op_id, void (*fn)(const struct host_volume_info *v, void *arg),
-	      void *arg, struct op_err *err)
+int host_list(struct host *h, uint64_t op_id,
+	      void (*fn)(const struct host_volume_info *v, void *arg), void *arg,
+	      struct op_err *err)
 {
 	struct fmt_err fe = {{0}};
 	char **names = NULL;
@@ -298,7 +300,8 @@ int host_list(struct host *h, uint64_t op_id, void (*fn)(const struct host_volum
 		op_fail_engine(err, r, "listing the store", "*", &fe);
 	for (size_t i = 0; i < nr; i++) {
 		if (list_wants(h, names[i], op_id))
-			fn(&(struct host_volume_info){.name = names[i], .why = "", .dev_id = -1}, arg);
+			fn(&(struct host_volume_info){.name = names[i], .why = "", .dev_id = -1},
+			   arg);
 		free(names[i]);
 	}
 	free(names);
@@ -314,15 +317,14 @@ void host_summary_read(struct host *h, struct host_summary *out)
 
 	memset(out, 0, sizeof(*out));
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
-		{
+		list_for_each_entry (vol, &h->bucket[i], node) {
 			out->attached += vol->state == HOST_ATTACHED;
 			out->stopped += vol->state == HOST_STOPPED;
 			out->recovering += vol->state == HOST_RECOVERING;
 			out->failed += vol->state == HOST_FAILED;
 			out->failed_passing += vol->state == HOST_FAILED && vol->passing;
 		}
-	list_for_each_entry(p, &h->pendings, node)
+	list_for_each_entry (p, &h->pendings, node)
 		out->pending++;
 	out->ready = h->recovered && !out->recovering && !out->failed_passing && !h->stopping;
 }
@@ -387,8 +389,7 @@ static void host_free(struct host *h)
 	struct host_vol *vol, *next;
 
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry_safe(vol, next, &h->bucket[i], node)
-		{
+		list_for_each_entry_safe (vol, next, &h->bucket[i], node) {
 			list_del(&vol->node);
 			free(vol);
 		}
@@ -465,19 +466,17 @@ void host_destroy(struct host *h)
 		pthread_cond_wait(&h->cond, &h->lock);
 	pthread_mutex_unlock(&h->lock);
 	/*
-	 * First every device lets go, so that no guest waits for the close of another's volume longer than
-	 * it must; the pointers are ours alone by now.
+	 * First every device lets go, so that no guest waits for the close of another's volume
+	 * longer than it must; the pointers are ours alone by now.
 	 */
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
-		{
+		list_for_each_entry (vol, &h->bucket[i], node) {
 			if (vol->dev)
 				ublk_dev_abandon(vol->dev);
 			vol->dev = NULL;
 		}
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
-		{
+		list_for_each_entry (vol, &h->bucket[i], node) {
 			if (vol->v)
 				volume_close(vol->v);
 			vol->v = NULL;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The volumes of this host: which are attached, which are to be attached at start (a durable list), and
- * which creates failed without a definite answer (durable pending records, storage rule 11). Operations
- * on one name run one at a time, on different names in parallel. All operations block (store, disk,
- * kernel); any thread but a worker's. The registry lock is never held across anything that blocks.
+ * The volumes of this host: which are attached, which are to be attached at start (a durable list),
+ * and which creates failed without a definite answer (durable pending records, storage rule 11).
+ * Operations on one name run one at a time, on different names in parallel. All operations block
+ * (store, disk, kernel); any thread but a worker's. The registry lock is never held across anything
+ * that blocks.
  */
 #ifndef GFS_CONTROL_HOST_H
 #define GFS_CONTROL_HOST_H
@@ -20,11 +21,11 @@ enum op_fault {
 	OP_FAULT_REQUEST,  /* the caller's mistake */
 	OP_FAULT_MISSING,  /* no such volume */
 	OP_FAULT_CONFLICT, /* exists and differs, owned elsewhere, in use */
-	OP_FAULT_BUSY,	   /* another operation on the name, or the daemon is stopping */
-	OP_FAULT_STORE,	   /* the object store failed or gave no definite answer */
+	OP_FAULT_BUSY,     /* another operation on the name, or the daemon is stopping */
+	OP_FAULT_STORE,    /* the object store failed or gave no definite answer */
 	OP_FAULT_DEVICE,   /* the kernel device failed */
-	OP_FAULT_SPACE,	   /* this host's disk or memory is full */
-	OP_FAULT_LOCAL,	   /* this host's state is corrupt, or another local failure */
+	OP_FAULT_SPACE,    /* this host's disk or memory is full */
+	OP_FAULT_LOCAL,    /* this host's state is corrupt, or another local failure */
 };
 
 struct op_err {
@@ -34,8 +35,8 @@ struct op_err {
 
 struct host_config {
 	const char *state_dir, *cache_dir;
-	const char *host_id;	    /* "name/uuid" */
-	uint64_t create_timeout_ns; /* how long a create's PUT is retried */
+	const char *host_id;         /* "name/uuid" */
+	uint64_t create_timeout_ns;  /* how long a create's PUT is retried */
 	uint64_t reap_ns, forget_ns; /* of pending records, see config.c */
 	/* Called once, on any thread, when each known volume was tried; may be NULL. */
 	void (*on_ready)(void *arg, unsigned int attached, unsigned int failed);
@@ -43,8 +44,8 @@ struct host_config {
 };
 
 /*
- * Read the durable list and pending records and start the maintenance thread. Borrows engine, ublk (NULL:
- * volumes without devices) and pool. -EBADMSG and a sentence when the list is damaged.
+ * Read the durable list and pending records and start the maintenance thread. Borrows engine, ublk
+ * (NULL: volumes without devices) and pool. -EBADMSG and a sentence when the list is damaged.
  */
 int host_create(const struct host_config *c, struct engine *e, struct ublk_host *u,
 		struct pool *pool, struct host **out, struct fmt_err *err) __must_check;
@@ -53,39 +54,42 @@ void host_recover_start(struct host *h);
 /* From now on operations are refused and drains end early. Any thread. */
 void host_stop(struct host *h);
 /*
- * After host_stop() and when no operation runs: devices are abandoned (they stay, QUIESCED, for the next
- * daemon, and so do their mounts), volumes closed, the thread joined.
+ * After host_stop() and when no operation runs: devices are abandoned (they stay, QUIESCED, for the
+ * next daemon, and so do their mounts), volumes closed, the thread joined.
  */
 void host_destroy(struct host *h);
 
-/* Created, or already there with the same definition (*created false); with its device either way. */
+/* Created, or already there with the same definition (*created false); with its device either way.
+ */
 int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op_id, bool *created,
 		       struct op_err *err) __must_check;
 /* *changed: it was not attached before. */
 int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
 		struct op_err *err) __must_check;
 /*
- * Upload everything, remove the device, release ownership. force: also when the device is in use, and when
- * the upload fails or is not done after timeout_ns (0 = no limit): then the data and the ownership stay on this host for a later attach.
+ * Upload everything, remove the device, release ownership. force: also when the device is in use,
+ * and when the upload fails or is not done after timeout_ns (0 = no limit): then the data and the
+ * ownership stay on this host for a later attach.
  */
 int host_detach(struct host *h, const char *name, bool force, uint64_t timeout_ns, uint64_t op_id,
 		struct op_err *err) __must_check;
 /* Remove the volume and its data. force: also when its device is in use. */
-int host_remove(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
-	__must_check;
+int host_remove(struct host *h, const char *name, bool force, uint64_t op_id,
+		struct op_err *err) __must_check;
 /* Upload everything acknowledged before the call. timeout_ns 0 = none. */
 int host_drain(struct host *h, const char *name, uint64_t timeout_ns, uint64_t op_id,
 	       struct op_err *err) __must_check;
-/* Seize the volume from another host and attach it. force: also when our own stale device is in use. */
+/* Seize the volume from another host and attach it. force: also when our own stale device is in
+ * use. */
 int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id,
 		  struct op_err *err) __must_check;
 
 enum host_state {
-	HOST_DETACHED,	 /* in the store only */
+	HOST_DETACHED, /* in the store only */
 	HOST_ATTACHED,
-	HOST_STOPPED,	 /* open on this host, without a device: a detach or rm did not finish */
+	HOST_STOPPED,    /* open on this host, without a device: a detach or rm did not finish */
 	HOST_RECOVERING, /* of the durable list, not tried yet */
-	HOST_FAILED,	 /* of the durable list, cannot be attached; see why */
+	HOST_FAILED,     /* of the durable list, cannot be attached; see why */
 };
 
 struct host_volume_info {
@@ -93,9 +97,9 @@ struct host_volume_info {
 	enum host_state state;
 	const char *why;  /* of FAILED, "" otherwise */
 	const char *busy; /* operation that runs on it, or NULL */
-	int dev_id;	  /* -1: none */
-	bool open;	  /* info is live */
-	bool known;	  /* info.root is filled (open, or loaded from the store) */
+	int dev_id;       /* -1: none */
+	bool open;        /* info is live */
+	bool known;       /* info.root is filled (open, or loaded from the store) */
 	struct volume_info info;
 };
 
@@ -104,12 +108,14 @@ const char *host_state_name(enum host_state s);
 int host_show(struct host *h, const char *name, uint64_t op_id, struct host_volume_info *out,
 	      char why[200], struct op_err *err) __must_check;
 /*
- * All volumes: this host's and those only in the store, in no order. Returns 0, or -errno when the store could
- * not be listed (this host's were given nevertheless).
+ * All volumes: this host's and those only in the store, in no order. Returns 0, or -errno when the
+ * store could not be listed (this host's were given nevertheless).
  */
-int host_list(struct host *h, uint64_t op_id, void (*fn)(const struct host_volume_info *v, void *arg),
-	      void *arg, struct op_err *err) __must_check;
-/* This host's volumes only; fn runs under the registry lock and must not block. Never blocks itself. */
+int host_list(struct host *h, uint64_t op_id,
+	      void (*fn)(const struct host_volume_info *v, void *arg), void *arg,
+	      struct op_err *err) __must_check;
+/* This host's volumes only; fn runs under the registry lock and must not block. Never blocks
+ * itself. */
 void host_each(struct host *h, void (*fn)(const struct host_volume_info *v, void *arg), void *arg);
 
 struct host_summary {
@@ -121,7 +127,8 @@ void host_summary_read(struct host *h, struct host_summary *out);
 const struct host_config *host_cfg(const struct host *h);
 
 /*
- * The host id "name/uuid" into out[len]; the uuid is made once and kept in state_dir/host-id. name NULL or
+ * The host id "name/uuid" into out[len]; the uuid is made once and kept in state_dir/host-id. name
+ * NULL or
  * "": the system's host name.
  */
 int host_id_load(const char *state_dir, const char *name, char *out, size_t len,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Creating a volume: pending record, PUT of the root, local state, device, durable list. A failure at any
- * step undoes the steps before it; what cannot be undone now stays in the pending record, which makes the
- * volume not exist until the reaper has removed it. The owner of the name runs all of this.
+ * Creating a volume: pending record, PUT of the root, local state, device, durable list. A failure
+ * at any step undoes the steps before it; what cannot be undone now stays in the pending record,
+ * which makes the volume not exist until the reaper has removed it. The owner of the name runs all
+ * of this.
  */
 #include "control/host_priv.h"
 
@@ -29,12 +30,14 @@ static int check_existing(const struct volume_def *d, const struct root *r, stru
 		return 0;
 	if (d->size_bytes != r->size_bytes)
 		return op_fail(err, OP_FAULT_CONFLICT, EEXIST,
-			       "volume %s exists with %llu bytes, not %llu: the size of a volume cannot be "
+			       "volume %s exists with %llu bytes, not %llu: the size of a volume "
+			       "cannot be "
 			       "changed",
 			       d->name, (unsigned long long)r->size_bytes,
 			       (unsigned long long)d->size_bytes);
 	return op_fail(err, OP_FAULT_CONFLICT, EEXIST,
-		       "volume %s exists with another definition: partitions %s, read_only %s, blocks of %u "
+		       "volume %s exists with another definition: partitions %s, read_only %s, "
+		       "blocks of %u "
 		       "bytes",
 		       d->name, r->partitions ? "true" : "false", r->read_only ? "true" : "false",
 		       r->block_bytes);
@@ -51,8 +54,8 @@ static int name_taken(struct host *h, const struct volume_def *d, uint64_t op_id
 	*again = false;
 	if (r == -ENOENT) {
 		*again = true;
-		return op_fail(err, OP_FAULT_BUSY, EAGAIN, "volume %s: it appears and vanishes; try again",
-			       d->name);
+		return op_fail(err, OP_FAULT_BUSY, EAGAIN,
+			       "volume %s: it appears and vanishes; try again", d->name);
 	}
 	if (r)
 		return op_fail_engine(err, r, "reading its root", d->name, &fe);
@@ -63,12 +66,13 @@ static int name_taken(struct host *h, const struct volume_def *d, uint64_t op_id
 		return op_fail_engine(err, r, "removing the leftover of an earlier create", d->name,
 				      &fe);
 	*again = true;
-	return op_fail(err, OP_FAULT_BUSY, EAGAIN, "volume %s: a late PUT keeps coming; try again", d->name);
+	return op_fail(err, OP_FAULT_BUSY, EAGAIN, "volume %s: a late PUT keeps coming; try again",
+		       d->name);
 }
 
 /*
- * A record for this create: the one of a failed attempt with the same definition, so that its PUT, late or
- * not, is this create's too; else a new one. Records of other definitions go to the reaper.
+ * A record for this create: the one of a failed attempt with the same definition, so that its PUT,
+ * late or not, is this create's too; else a new one. Records of other definitions go to the reaper.
  */
 static int record_take(struct host *h, const struct volume_def *d, struct pending **out,
 		       struct op_err *err)
@@ -85,8 +89,8 @@ static int record_take(struct host *h, const struct volume_def *d, struct pendin
 		pending_leave(h, p, true);
 	r = root_prepare(h->e, d, &root);
 	if (r)
-		return op_fail(err, OP_FAULT_REQUEST, -r, "volume %s: cannot be defined so: %s", d->name,
-			       strerror(-r));
+		return op_fail(err, OP_FAULT_REQUEST, -r, "volume %s: cannot be defined so: %s",
+			       d->name, strerror(-r));
 	r = pending_add(h, &root, out);
 	if (r)
 		return op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
@@ -112,7 +116,8 @@ static int root_put(struct host *h, const struct volume_def *d, struct pending *
 		if (r == -ETIMEDOUT) {
 			pending_leave(h, *p, false);
 			return op_fail(err, OP_FAULT_STORE, ETIMEDOUT,
-				       "volume %s: the store gave no definite answer to its creation (%s); it "
+				       "volume %s: the store gave no definite answer to its "
+				       "creation (%s); it "
 				       "does not exist; a retry of the same create is safe",
 				       d->name, fe.msg[0] ? fe.msg : "timeout");
 		}
@@ -140,13 +145,14 @@ static void undo(struct host_vol *vol, struct pending *p, struct volume *v, stru
 	if (dev) {
 		r = ublk_dev_remove(dev, true, op_id, &fe);
 		if (r)
-			log_err("volume %s: undoing its create: device not removed: %s", vol->name, fe.msg);
+			log_err("volume %s: undoing its create: device not removed: %s", vol->name,
+				fe.msg);
 	}
 	if (v && !r) {
 		r = volume_destroy(v, op_id, &fe);
 		if (r)
-			log_warn("volume %s: undoing its create: %s; the reaper tries again", vol->name,
-				 fe.msg[0] ? fe.msg : strerror(-r));
+			log_warn("volume %s: undoing its create: %s; the reaper tries again",
+				 vol->name, fe.msg[0] ? fe.msg : strerror(-r));
 		volume_close(v);
 	}
 	/* Kept in any case: a retried PUT may still land. */
@@ -173,8 +179,8 @@ static int create_new(struct host_vol *vol, struct pending *p, const char *etag,
 		r = list_set(vol, true);
 		if (r)
 			r = op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
-				    "volume %s: the list of volumes cannot be written to %s: %s", vol->name,
-				    h->cfg.state_dir, strerror(-r));
+				    "volume %s: the list of volumes cannot be written to %s: %s",
+				    vol->name, h->cfg.state_dir, strerror(-r));
 	}
 	if (r) {
 		undo(vol, p, v, dev, op_id);
@@ -185,8 +191,8 @@ static int create_new(struct host_vol *vol, struct pending *p, const char *etag,
 	return 0;
 }
 
-static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64_t op_id, bool *created,
-			struct op_err *err)
+static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64_t op_id,
+			bool *created, struct op_err *err)
 {
 	struct host *h = vol->h;
 	char etag[STORE_ETAG_MAX] = "";
@@ -204,7 +210,8 @@ static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64
 	case HOST_STOPPED:
 		volume_info_read(vol->v, &info);
 		if (info.mode == VOLUME_FENCED)
-			return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s: %s", d->name, info.why);
+			return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s: %s", d->name,
+				       info.why);
 		r = check_existing(d, &info.root, err);
 		if (!r && vol->state == HOST_STOPPED)
 			r = vol_attach(vol, CLAIM_OWN, op_id, err);

@@ -11,8 +11,8 @@
 #include "lib/log.h"
 
 /*
- * The host's own id is compared as a whole with the owner in roots, so the name is fixed with the uuid: a
- * renamed host keeps its volumes and its old name in them.
+ * The host's own id is compared as a whole with the owner in roots, so the name is fixed with the
+ * uuid: a renamed host keeps its volumes and its old name in them.
  */
 static int id_parse(const char *text, char *out, size_t len)
 {
@@ -72,14 +72,16 @@ int host_id_load(const char *state_dir, const char *name, char *out, size_t len,
 		if (r) {
 			/* A new identity would turn this host's volumes into somebody else's. */
 			snprintf(err->msg, sizeof(err->msg),
-				 "%.60s/host-id is damaged; restore it, or remove it and seize this host's "
+				 "%.60s/host-id is damaged; restore it, or remove it and seize "
+				 "this host's "
 				 "volumes with takeover",
 				 state_dir);
 			return -EBADMSG;
 		}
 		if (name && *name && (strncmp(out, name, strlen(name)) || out[strlen(name)] != '/'))
-			log_warn("host_name is %s, but this host's volumes know it as %s: that stays", name,
-				 out);
+			log_warn("host_name is %s, but this host's volumes know it as %s: that "
+				 "stays",
+				 name, out);
 	}
 	if (r)
 		snprintf(err->msg, sizeof(err->msg), "%.100s/host-id: %s", state_dir, strerror(-r));

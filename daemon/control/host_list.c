@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The durable list of volumes to attach at start: state_dir/volumes.json, replaced atomically, with a
- * checksum over its entries. Changes of many volumes at once share one write.
+ * The durable list of volumes to attach at start: state_dir/volumes.json, replaced atomically, with
+ * a checksum over its entries. Changes of many volumes at once share one write.
  */
 #include "control/host_priv.h"
 
@@ -24,8 +24,7 @@ static struct json_object *list_encode_locked(struct host *h)
 	struct host_vol *vol;
 
 	for (unsigned int i = 0; all && i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
-		{
+		list_for_each_entry (vol, &h->bucket[i], node) {
 			struct json_object *o;
 			char uuid[37];
 
@@ -43,8 +42,7 @@ static struct json_object *list_encode_locked(struct host *h)
 static void list_checksum(struct json_object *volumes, char out[17])
 {
 	size_t len;
-	const char *text =
-		json_object_to_json_string_length(volumes, JSON_C_TO_STRING_PLAIN, &len);
+	const char *text = json_object_to_json_string_length(volumes, JSON_C_TO_STRING_PLAIN, &len);
 
 	snprintf(out, 17, "%016llx", (unsigned long long)hash_xxh3(text, len));
 }

@@ -37,8 +37,8 @@ int vol_device_add(struct host_vol *vol, struct volume *v, uint64_t op_id, struc
 	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
 }
 
-int vol_device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id, struct ublk_dev **dev,
-		       struct op_err *err)
+int vol_device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id,
+		       struct ublk_dev **dev, struct op_err *err)
 {
 	struct fmt_err fe = {{0}};
 	int r;
@@ -68,12 +68,13 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 
 		/* The leftover of a failed create is not a volume. */
 		if (pending_has_name(h, vol->name) &&
-		    !root_load(h->e, vol->name, op_id, &root, NULL, &fe) && pending_matches(h, &root))
+		    !root_load(h->e, vol->name, op_id, &root, NULL, &fe) &&
+		    pending_matches(h, &root))
 			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
 				       vol->name);
 		/* What is on the list has local data; only a takeover may do without. */
-		r = volume_open(h->e, vol->name, claim, vol->listed && claim == CLAIM_OWN, NULL, NULL,
-				op_id, &v, &fe);
+		r = volume_open(h->e, vol->name, claim, vol->listed && claim == CLAIM_OWN, NULL,
+				NULL, op_id, &v, &fe);
 		if (r == -ENOENT)
 			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
 				       vol->name);
@@ -81,7 +82,8 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 			return op_fail_engine(err, r, "opening it", vol->name, &fe);
 	}
 	vol_set_uuid(vol, volume_uuid(v));
-	/* A listed volume may have left its device, QUIESCED; a seized one must not come back under it. */
+	/* A listed volume may have left its device, QUIESCED; a seized one must not come back under
+	 * it. */
 	if (vol->listed && claim == CLAIM_OWN)
 		r = vol_device_recover(vol, v, op_id, &dev, err);
 	else
@@ -96,7 +98,8 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 			    "volume %s: the list of volumes cannot be written to %s: %s", vol->name,
 			    h->cfg.state_dir, strerror(-r));
 		if (dev && ublk_dev_remove(dev, true, op_id, &fe)) {
-			/* Serve it after all: a device that cannot be removed must keep its server. */
+			/* Serve it after all: a device that cannot be removed must keep its server.
+			 */
 			log_err("volume %s: %s", vol->name, fe.msg);
 			vol_set(vol, HOST_ATTACHED, v, dev);
 			return r;
@@ -106,12 +109,14 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 		struct volume_info info;
 
 		/*
-		 * Give ownership back, so that another host may try, unless there is local data to go on with.
-		 * If that fails too the volume stays ours in the store, and a later attach here finds it.
+		 * Give ownership back, so that another host may try, unless there is local data to
+		 * go on with. If that fails too the volume stays ours in the store, and a later
+		 * attach here finds it.
 		 */
 		volume_info_read(v, &info);
 		if (!vol->listed && !info.dirty_bytes && volume_release(v, op_id, &fe))
-			log_warn("volume %s: not released after its attach failed: %s", vol->name, fe.msg);
+			log_warn("volume %s: not released after its attach failed: %s", vol->name,
+				 fe.msg);
 		volume_close(v);
 	}
 	return r;
@@ -129,8 +134,8 @@ int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
 	if (vol->state == HOST_ATTACHED) {
 		r = 0;
 	} else if (vol->state == HOST_FAILED && vol->passing) {
-		r = op_fail(err, OP_FAULT_STORE, EAGAIN, "volume %s: %s; it is tried again by itself", name,
-			    vol->why);
+		r = op_fail(err, OP_FAULT_STORE, EAGAIN,
+			    "volume %s: %s; it is tried again by itself", name, vol->why);
 	} else {
 		/* A lasting failure (FAILED) is answered anew: its cause may be gone. */
 		r = vol_attach(vol, CLAIM_OWN, op_id, err);
@@ -156,7 +161,8 @@ int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id, 
 	if (vol->v) {
 		volume_info_read(vol->v, &info);
 		if (info.mode == VOLUME_FENCED)
-			/* Our copy lost; it is put aside (its layer stays on disk) to open the winner's. */
+			/* Our copy lost; it is put aside (its layer stays on disk) to open the
+			 * winner's. */
 			r = vol_stop(vol, force, op_id, err);
 		if (!r && info.mode == VOLUME_FENCED) {
 			struct volume *v = vol->v;
@@ -187,7 +193,8 @@ int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id, 
 
 /* ---- drain ---- */
 
-/* Wait for the rest of a slice that ended early, so that a failing store is not hammered. True: stopping. */
+/* Wait for the rest of a slice that ended early, so that a failing store is not hammered. True:
+ * stopping. */
 static bool slice_rest(struct host *h, uint64_t end)
 {
 	SCOPED_LOCK(&h->lock);
@@ -204,7 +211,8 @@ static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, stru
 	int r;
 
 	for (;;) {
-		uint64_t now = now_ns(), slice = now + (end > now ? MIN(DRAIN_SLICE_NS, end - now) : 1);
+		uint64_t now = now_ns(),
+			 slice = now + (end > now ? MIN(DRAIN_SLICE_NS, end - now) : 1);
 
 		r = volume_drain(vol->v, slice - now, op_id, &fe);
 		if (r != -ETIMEDOUT)
@@ -217,9 +225,9 @@ static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, stru
 		}
 		if (now_ns() >= end) {
 			r = op_fail(err, OP_FAULT_STORE, ETIMEDOUT,
-				    "volume %s: not everything was uploaded within %llu s%s%s", vol->name,
-				    (unsigned long long)(timeout_ns / NSEC_PER_SEC), fe.msg[0] ? ": " : "",
-				    fe.msg);
+				    "volume %s: not everything was uploaded within %llu s%s%s",
+				    vol->name, (unsigned long long)(timeout_ns / NSEC_PER_SEC),
+				    fe.msg[0] ? ": " : "", fe.msg);
 			break;
 		}
 	}
@@ -240,8 +248,8 @@ int host_drain(struct host *h, const char *name, uint64_t timeout_ns, uint64_t o
 	if (vol->v)
 		r = drain(vol, timeout_ns, op_id, err);
 	else
-		r = op_fail(err, OP_FAULT_CONFLICT, ENOTCONN, "volume %s is not attached on this host",
-			    name);
+		r = op_fail(err, OP_FAULT_CONFLICT, ENOTCONN,
+			    "volume %s is not attached on this host", name);
 	vol_end(vol);
 	return r;
 }
@@ -253,7 +261,8 @@ static int check_unused(const struct host_vol *vol, struct op_err *err)
 	char why[200] = "";
 
 	if (vol->dev_id >= 0 && ublk_dev_in_use(vol->dev_id, why, sizeof(why)))
-		return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s is in use: %s", vol->name, why);
+		return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s is in use: %s", vol->name,
+			       why);
 	return 0;
 }
 
@@ -300,7 +309,8 @@ static int open_unlisted(struct host_vol *vol, uint64_t op_id, struct op_err *er
 	if (!r)
 		r = volume_open(vol->h->e, vol->name, CLAIM_OWN, false, NULL, NULL, op_id, &v, &fe);
 	if (r == -ENOENT)
-		return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist", vol->name);
+		return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
+			       vol->name);
 	if (r)
 		return op_fail_engine(err, r, "opening it", vol->name, &fe);
 	vol_set(vol, HOST_STOPPED, v, NULL);
@@ -314,7 +324,8 @@ static int forget_failed(struct host_vol *vol, bool force, struct op_err *err)
 
 	if (!force)
 		return op_fail(err, OP_FAULT_CONFLICT, EBUSY,
-			       "volume %s could not be attached (%s); detach it with force to forget it on this "
+			       "volume %s could not be attached (%s); detach it with force to "
+			       "forget it on this "
 			       "host (local data is kept)",
 			       vol->name, vol->why);
 	r = list_set(vol, false);
@@ -363,8 +374,9 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 		return r;
 	}
 	/*
-	 * Off the list before ownership is given up: a crash in between leaves a volume that is ours and not
-	 * attached, which a repeated detach finishes; the other order would leave a listed stranger.
+	 * Off the list before ownership is given up: a crash in between leaves a volume that is
+	 * ours and not attached, which a repeated detach finishes; the other order would leave a
+	 * listed stranger.
 	 */
 	r = list_set(vol, false);
 	if (r)
@@ -374,7 +386,8 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 		r = volume_release(v, op_id, &fe);
 		if (r && !force) {
 			op_fail_engine(err, r, "releasing it", vol->name, &fe);
-			/* Still ours: attached again at the next start unless a retry finishes this. */
+			/* Still ours: attached again at the next start unless a retry finishes
+			 * this. */
 			if (list_set(vol, true))
 				log_warn("volume %s: not on the list of volumes", vol->name);
 			return r;
@@ -382,7 +395,8 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 		keep = r != 0;
 	}
 	if (keep)
-		log_warn("volume %s: detached by force without a complete upload (%s); its data and its "
+		log_warn("volume %s: detached by force without a complete upload (%s); its data "
+			 "and its "
 			 "ownership stay on this host",
 			 vol->name, fe.msg[0] ? fe.msg : upload_err.msg);
 	vol_set(vol, HOST_DETACHED, NULL, NULL);
@@ -417,7 +431,8 @@ static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 
 	if (vol->state == HOST_FAILED || vol->state == HOST_RECOVERING)
 		return op_fail(err, OP_FAULT_CONFLICT, EBUSY,
-			       "volume %s could not be attached (%s): detach or take it over before removing it",
+			       "volume %s could not be attached (%s): detach or take it over "
+			       "before removing it",
 			       vol->name, vol->why);
 	if (!vol->v) {
 		r = open_unlisted(vol, op_id, err);
@@ -426,8 +441,8 @@ static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 	}
 	volume_info_read(vol->v, &info);
 	if (info.mode == VOLUME_FENCED)
-		return op_fail(err, OP_FAULT_CONFLICT, ESTALE, "volume %s is not this host's any more: %s",
-			       vol->name, info.why);
+		return op_fail(err, OP_FAULT_CONFLICT, ESTALE,
+			       "volume %s is not this host's any more: %s", vol->name, info.why);
 	r = vol_stop(vol, force, op_id, err);
 	if (r)
 		return r;

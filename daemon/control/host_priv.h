@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside of the registry, shared by host*.c and pending.c only. h->lock guards everything here but what
- * is marked immutable or "owner", which belongs to whoever holds the name (vol->busy).
+ * Inside of the registry, shared by host*.c and pending.c only. h->lock guards everything here but
+ * what is marked immutable or "owner", which belongs to whoever holds the name (vol->busy).
  */
 #ifndef GFS_CONTROL_HOST_PRIV_H
 #define GFS_CONTROL_HOST_PRIV_H
 
 #include "control/host.h"
 
-#define HOST_BUCKETS	  1024
+#define HOST_BUCKETS      1024
 #define NAME_WAITERS_MAX  16
-#define NAME_WAIT_NS	  (30 * NSEC_PER_SEC)
+#define NAME_WAIT_NS      (30 * NSEC_PER_SEC)
 #define RETRY_BACKOFF_MIN (1 * NSEC_PER_SEC)
 #define RETRY_BACKOFF_MAX (30 * NSEC_PER_SEC)
 
@@ -44,8 +44,8 @@ struct host_vol {
 struct pending {
 	struct list_head node;
 	struct root root; /* immutable: name, uuid, nonce identify the PUT */
-	bool active;	  /* a create is using it: the reaper keeps off */
-	bool reaped;	  /* removed from the store once; a late PUT may still land */
+	bool active;      /* a create is using it: the reaper keeps off */
+	bool reaped;      /* removed from the store once; a late PUT may still land */
 	uint64_t due_ns, forget_at_ns;
 };
 
@@ -55,7 +55,8 @@ struct host {
 	struct engine *e;
 	struct ublk_host *u;
 	struct pool *pool;
-	int state_fd, pending_fd, volumes_fd; /* state_dir, state_dir/pending, cache_dir/volumes or -1 */
+	int state_fd, pending_fd,
+		volumes_fd; /* state_dir, state_dir/pending, cache_dir/volumes or -1 */
 
 	pthread_mutex_t lock;
 	pthread_cond_t cond; /* a name became free, the list was written, maintenance has work */
@@ -68,15 +69,15 @@ struct host {
 
 	bool stopping, recovered;
 	unsigned int recover_left; /* volumes whose first attempt is not finished */
-	unsigned int jobs;	   /* on the pool */
+	unsigned int jobs;         /* on the pool */
 	pthread_t maintenance;
 	bool maintenance_started;
 };
 
 /* ---- host.c: names ---- */
 /*
- * Own the name: waits for the operation that owns it, bounded. NULL with err filled. A fresh entry has state
- * DETACHED and vanishes at vol_end() unless it was registered.
+ * Own the name: waits for the operation that owns it, bounded. NULL with err filled. A fresh entry
+ * has state DETACHED and vanishes at vol_end() unless it was registered.
  */
 struct host_vol *vol_begin(struct host *h, const char *name, const char *op, struct op_err *err);
 void vol_end(struct host_vol *vol);
@@ -111,7 +112,8 @@ struct pending *pending_adopt(struct host *h, const char *name);
 void pending_drop(struct host *h, struct pending *p);
 /* Leave it to the reaper: now, or after the configured time for a retry. */
 void pending_leave(struct host *h, struct pending *p, bool now);
-/* Is this root the leftover of a failed create of ours? nonce (16 bytes, may be NULL) is filled if so. */
+/* Is this root the leftover of a failed create of ours? nonce (16 bytes, may be NULL) is filled if
+ * so. */
 bool pending_matches(struct host *h, const struct root *r);
 bool pending_has_name(struct host *h, const char *name);
 /* Reap what is due; returns when the next one is due (0 = none). Maintenance thread. */
@@ -127,11 +129,11 @@ int vol_device_add(struct host_vol *vol, struct volume *v, uint64_t op_id, struc
 int vol_device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id,
 		       struct ublk_dev **dev, struct op_err *err) __must_check;
 /*
- * Attach: open it (unless it is STOPPED), device, durable list. On failure it is as before, and released
- * again if it was opened here.
+ * Attach: open it (unless it is STOPPED), device, durable list. On failure it is as before, and
+ * released again if it was opened here.
  */
-int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, struct op_err *err)
-	__must_check;
+int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id,
+	       struct op_err *err) __must_check;
 /* Remove the device, if any: STOPPED. */
 int vol_stop(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err) __must_check;
 

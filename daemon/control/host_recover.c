@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Start-up: every volume of the durable list is opened and its device recovered, in parallel on the pool.
- * One that fails for a reason that may pass (store, device) is tried again with backoff, because its
- * guest waits on a QUIESCED device; any other failure stays, with its reason, for a person to decide.
+ * Start-up: every volume of the durable list is opened and its device recovered, in parallel on the
+ * pool. One that fails for a reason that may pass (store, device) is tried again with backoff,
+ * because its guest waits on a QUIESCED device; any other failure stays, with its reason, for a
+ * person to decide.
  */
 #include "control/host_priv.h"
 
@@ -28,14 +29,16 @@ static int recover_one(struct host_vol *vol, struct op_err *err)
 
 	if (r == -ENOENT) {
 		r = op_fail(err, OP_FAULT_CONFLICT, ENOENT,
-			    "volume %s: its root is not in the store %s; is this the right store? (detach with "
+			    "volume %s: its root is not in the store %s; is this the right store? "
+			    "(detach with "
 			    "force forgets it)",
 			    vol->name, engine_store(h->e)->url);
 	} else if (r) {
 		r = op_fail_engine(err, r, "opening it", vol->name, &fe);
 	} else if (memcmp(volume_uuid(v), vol->uuid, sizeof(vol->uuid))) {
 		r = op_fail(err, OP_FAULT_CONFLICT, ESTALE,
-			    "volume %s: the store has another volume of this name now (detach with force "
+			    "volume %s: the store has another volume of this name now (detach with "
+			    "force "
 			    "forgets the old one)",
 			    vol->name);
 		volume_close(v);
@@ -65,8 +68,8 @@ static void recover_failed(struct host_vol *vol, const struct op_err *err)
 	vol->state = HOST_FAILED;
 	snprintf(vol->why, sizeof(vol->why), "%.*s", (int)sizeof(vol->why) - 1, err->msg);
 	vol->passing = fault_passes(err->fault);
-	vol->backoff_ns = vol->backoff_ns ? MIN(vol->backoff_ns * 2, RETRY_BACKOFF_MAX)
-					  : RETRY_BACKOFF_MIN;
+	vol->backoff_ns =
+		vol->backoff_ns ? MIN(vol->backoff_ns * 2, RETRY_BACKOFF_MAX) : RETRY_BACKOFF_MIN;
 	vol->retry_ns = now_ns() + vol->backoff_ns;
 }
 
@@ -77,8 +80,9 @@ static bool uuid_known(const uint8_t uuid[16], void *arg)
 	SCOPED_LOCK(&h->lock);
 
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
-			/* One that an operation owns may be about to get its device; one it gave up not. */
+		list_for_each_entry (vol, &h->bucket[i], node)
+			/* One that an operation owns may be about to get its device; one it gave up
+			 * not. */
 			if ((vol->state != HOST_DETACHED || (vol->busy && !vol->listed)) &&
 			    !memcmp(vol->uuid, uuid, sizeof(vol->uuid)))
 				return true;
@@ -144,13 +148,13 @@ void host_recover_start(struct host *h)
 	host_reap_devices(h);
 	pthread_mutex_lock(&h->lock);
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
+		list_for_each_entry (vol, &h->bucket[i], node)
 			n += vol->state == HOST_RECOVERING;
 	h->recover_left = n;
 	h->jobs += n;
 	h->recovered = n == 0;
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
+		list_for_each_entry (vol, &h->bucket[i], node)
 			if (vol->state == HOST_RECOVERING) {
 				vol->job.run = recover_run;
 				pool_submit(h->pool, &vol->job);
@@ -167,8 +171,7 @@ void recover_retry_due(struct host *h, uint64_t *next_ns)
 
 	*next_ns = 0;
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
-		list_for_each_entry(vol, &h->bucket[i], node)
-		{
+		list_for_each_entry (vol, &h->bucket[i], node) {
 			if (vol->state != HOST_FAILED || !vol->passing || vol->busy)
 				continue;
 			if (vol->retry_ns > now) {

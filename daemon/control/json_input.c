@@ -41,8 +41,8 @@ static const char *shown(const char *s, char *buf, size_t len)
 }
 
 /*
- * Number of colons outside strings in a valid JSON text: the members as written, repeated or not. *single: it
- * has strings in single quotes, which the library takes and JSON does not know.
+ * Number of colons outside strings in a valid JSON text: the members as written, repeated or not.
+ * *single: it has strings in single quotes, which the library takes and JSON does not know.
  */
 static size_t count_members(const char *s, size_t len, bool *single)
 {
@@ -79,15 +79,19 @@ static int parse_text(const char *body, size_t len, struct json_object **out, st
 	json_tokener_free(tok);
 	while (end < len && isspace((unsigned char)body[end]))
 		end++;
-	if (jerr == json_tokener_success && end == len && json_object_is_type(o, json_type_object)) {
+	if (jerr == json_tokener_success && end == len &&
+	    json_object_is_type(o, json_type_object)) {
 		*out = o;
 		return 0;
 	}
 	json_object_put(o);
 	switch (jerr) {
 	case json_tokener_success:
-		return end < len ? refuse(e, "the body goes on after its JSON object (byte %zu of %zu)", end, len)
-				 : refuse(e, "the body must be a JSON object");
+		return end < len
+			       ? refuse(e,
+					"the body goes on after its JSON object (byte %zu of %zu)",
+					end, len)
+			       : refuse(e, "the body must be a JSON object");
 	case json_tokener_continue:
 		return refuse(e, "the body ends in the middle of its JSON (%zu bytes)", len);
 	case json_tokener_error_depth:
@@ -106,7 +110,8 @@ static int read_number(const struct json_in_field *f, struct json_object *v, uin
 	int r = 0;
 
 	if (json_object_is_type(v, json_type_int)) {
-		/* A negative number reads as 0 by the unsigned getter, one past 2^64 as the largest. */
+		/* A negative number reads as 0 by the unsigned getter, one past 2^64 as the
+		 * largest. */
 		if (json_object_get_int64(v) < 0)
 			return refuse(e, "\"%s\" is negative", f->name);
 		n = json_object_get_uint64(v);
@@ -114,13 +119,16 @@ static int read_number(const struct json_in_field *f, struct json_object *v, uin
 		const char *s = json_object_get_string(v);
 		char buf[40];
 
-		r = (size_t)json_object_get_string_len(v) == strlen(s) ? size_parse(s, &n) : -EINVAL;
+		r = (size_t)json_object_get_string_len(v) == strlen(s) ? size_parse(s, &n)
+								       : -EINVAL;
 		if (r == -EINVAL)
-			return refuse(e, "\"%s\" is \"%s\": write bytes, or a number with K, M, G or T",
-				      f->name, shown(s, buf, sizeof(buf)));
+			return refuse(
+				e, "\"%s\" is \"%s\": write bytes, or a number with K, M, G or T",
+				f->name, shown(s, buf, sizeof(buf)));
 	} else {
 		return refuse(e, "\"%s\" must be %s", f->name,
-			      size ? "an integer of bytes or a string such as \"10G\"" : "an integer");
+			      size ? "an integer of bytes or a string such as \"10G\""
+				   : "an integer");
 	}
 	if (r || n < f->min || n > f->max)
 		return refuse(e, "\"%s\" is out of range: %llu to %llu are allowed", f->name,
@@ -167,8 +175,7 @@ int json_input_parse(const char *body, size_t len, const struct json_in_field *f
 	r = single ? refuse(&e, "the body is not valid JSON: strings stand in double quotes") : 0;
 	if (r)
 		goto out;
-	json_object_object_foreach(o, key, val)
-	{
+	json_object_object_foreach (o, key, val) {
 		const struct json_in_field *f = NULL;
 
 		for (unsigned int i = 0; i < nr && !f; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Strict reading of small JSON bodies from outside: one flat object whose members a table describes.
- * Anything else (unknown, repeated or missing members, wrong types, nesting, trailing bytes, numbers out
- * of range) is refused with a sentence. No state; any thread.
+ * Strict reading of small JSON bodies from outside: one flat object whose members a table
+ * describes. Anything else (unknown, repeated or missing members, wrong types, nesting, trailing
+ * bytes, numbers out of range) is refused with a sentence. No state; any thread.
  */
 #ifndef GFS_CONTROL_JSON_INPUT_H
 #define GFS_CONTROL_JSON_INPUT_H
@@ -24,8 +24,8 @@ struct json_in_field {
 };
 
 /*
- * Read `len` bytes of body into *out by the table. Members that are absent leave *out as it is. An empty
- * body counts as {}. 0, or -EINVAL with a sentence in err.
+ * Read `len` bytes of body into *out by the table. Members that are absent leave *out as it is. An
+ * empty body counts as {}. 0, or -EINVAL with a sentence in err.
  */
 int json_input_parse(const char *body, size_t len, const struct json_in_field *fields,
 		     unsigned int nr, void *out, char *err, size_t err_len) __must_check;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The Prometheus exposition; see metrics.h. Volumes are read once into an array, so that all samples of one
- * metric stand together, as the format wants. No state.
+ * The Prometheus exposition; see metrics.h. Volumes are read once into an array, so that all
+ * samples of one metric stand together, as the format wants. No state.
  */
 #include "control/metrics.h"
 
@@ -16,8 +16,14 @@ struct metric {
 	double scale;  /* 0 = 1 */
 };
 
-#define ENGINE(n, t, field, h) {"glidefs_" n, t, h, offsetof(struct engine_stats, field), 0}
-#define VOLUME(n, t, field, h) {"glidefs_volume_" n, t, h, offsetof(struct volume_info, field), 0}
+#define ENGINE(n, t, field, h)                                              \
+	{                                                                   \
+		"glidefs_" n, t, h, offsetof(struct engine_stats, field), 0 \
+	}
+#define VOLUME(n, t, field, h)                                                    \
+	{                                                                         \
+		"glidefs_volume_" n, t, h, offsetof(struct volume_info, field), 0 \
+	}
 
 /* clang-format off */
 static const struct metric engine_metrics[] = {
@@ -88,7 +94,7 @@ struct volumes {
 		enum host_state state;
 		bool open;
 		struct volume_info info;
-	} *v;
+	} * v;
 	size_t nr, cap;
 };
 
@@ -160,7 +166,8 @@ static void print_events(FILE *f)
 		fprintf(f, "%s_bucket{event=\"%s\",le=\"+Inf\"} %llu\n", name, s.name,
 			(unsigned long long)s.count);
 		fprintf(f, "%s_sum{event=\"%s\"} %.6f\n", name, s.name, (double)s.sum_us / 1e6);
-		fprintf(f, "%s_count{event=\"%s\"} %llu\n", name, s.name, (unsigned long long)s.count);
+		fprintf(f, "%s_count{event=\"%s\"} %llu\n", name, s.name,
+			(unsigned long long)s.count);
 	}
 	head(f, "glidefs_event_errors_total", "counter", "Steps that failed.");
 	for (int e = 0; e < TIMING_NR; e++) {
@@ -168,7 +175,8 @@ static void print_events(FILE *f)
 		fprintf(f, "glidefs_event_errors_total{event=\"%s\"} %llu\n", s.name,
 			(unsigned long long)s.errors);
 	}
-	head(f, "glidefs_timing_dropped_total", "counter", "Timing lines lost to a full ring or disk.");
+	head(f, "glidefs_timing_dropped_total", "counter",
+	     "Timing lines lost to a full ring or disk.");
 	fprintf(f, "glidefs_timing_dropped_total %llu\n", (unsigned long long)timing_dropped());
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The Prometheus exposition: tables of metrics over the engine, the volumes and the timing events. */
+/* The Prometheus exposition: tables of metrics over the engine, the volumes and the timing events.
+ */
 #ifndef GFS_CONTROL_METRICS_H
 #define GFS_CONTROL_METRICS_H
 

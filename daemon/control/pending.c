@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Pending creates (storage rule 11): a durable record state_dir/pending/NAME@UUID.json is written before
- * the PUT of a root and removed after the volume is on the durable list. While a record exists and the root
- * in the store carries its nonce, the volume does not exist for anybody who asks here. A retry of the create
- * adopts the record; otherwise the reaper removes the root, only by that nonce, and again at the end of
- * the time in which a late PUT may still land. h->lock guards the list and the flags.
+ * Pending creates (storage rule 11): a durable record state_dir/pending/NAME@UUID.json is written
+ * before the PUT of a root and removed after the volume is on the durable list. While a record
+ * exists and the root in the store carries its nonce, the volume does not exist for anybody who
+ * asks here. A retry of the create adopts the record; otherwise the reaper removes the root, only
+ * by that nonce, and again at the end of the time in which a late PUT may still land. h->lock
+ * guards the list and the flags.
  */
 #include "control/host_priv.h"
 
@@ -17,7 +18,7 @@
 #include "lib/log.h"
 
 #define PENDING_FILE_MAX (64 * KiB)
-#define REAP_RETRY_NS	 (5 * NSEC_PER_SEC)
+#define REAP_RETRY_NS    (5 * NSEC_PER_SEC)
 
 static void record_name(const struct root *r, char *out, size_t len)
 {
@@ -66,7 +67,7 @@ struct pending *pending_adopt(struct host *h, const char *name)
 	struct pending *p;
 	SCOPED_LOCK(&h->lock);
 
-	list_for_each_entry(p, &h->pendings, node)
+	list_for_each_entry (p, &h->pendings, node)
 		if (!p->active && !strcmp(p->root.name, name)) {
 			p->active = true;
 			p->reaped = false;
@@ -80,7 +81,8 @@ void pending_drop(struct host *h, struct pending *p)
 	char file[256];
 
 	record_name(&p->root, file, sizeof(file));
-	/* Not synced: a record that comes back after a crash is recognised by the list, or reaped again. */
+	/* Not synced: a record that comes back after a crash is recognised by the list, or reaped
+	 * again. */
 	if (unlinkat(h->pending_fd, file, 0) < 0 && errno != ENOENT)
 		log_warn("pending/%s: unlink failed: %s", file, strerror(errno));
 	pthread_mutex_lock(&h->lock);
@@ -106,7 +108,7 @@ bool pending_matches(struct host *h, const struct root *r)
 	struct pending *p;
 	SCOPED_LOCK(&h->lock);
 
-	list_for_each_entry(p, &h->pendings, node)
+	list_for_each_entry (p, &h->pendings, node)
 		if (!memcmp(p->root.uuid, r->uuid, sizeof(r->uuid)) &&
 		    !memcmp(p->root.nonce, r->nonce, sizeof(r->nonce)))
 			return true;
@@ -118,7 +120,7 @@ bool pending_has_name(struct host *h, const char *name)
 	struct pending *p;
 	SCOPED_LOCK(&h->lock);
 
-	list_for_each_entry(p, &h->pendings, node)
+	list_for_each_entry (p, &h->pendings, node)
 		if (!strcmp(p->root.name, name))
 			return true;
 	return false;
@@ -144,7 +146,8 @@ static int record_load(struct host *h, const char *file, struct fmt_err *err)
 	if (r) {
 		char bad[300];
 
-		/* Written atomically, so only the disk can have done this; without its nonce nothing can be reaped. */
+		/* Written atomically, so only the disk can have done this; without its nonce
+		 * nothing can be reaped. */
 		snprintf(bad, sizeof(bad), ".bad-%s", file);
 		log_err("pending/%s: not a valid record (%s): set aside as %s", file,
 			err->msg[0] ? err->msg : strerror(-r), bad);
@@ -166,8 +169,7 @@ static void drop_listed(struct host *h)
 {
 	struct pending *p, *n;
 
-	list_for_each_entry_safe(p, n, &h->pendings, node)
-	{
+	list_for_each_entry_safe (p, n, &h->pendings, node) {
 		struct host_vol *vol;
 		bool whole;
 
@@ -212,8 +214,7 @@ void pending_free_all(struct host *h)
 {
 	struct pending *p, *n;
 
-	list_for_each_entry_safe(p, n, &h->pendings, node)
-	{
+	list_for_each_entry_safe (p, n, &h->pendings, node) {
 		list_del(&p->node);
 		free(p);
 	}
@@ -221,7 +222,8 @@ void pending_free_all(struct host *h)
 
 /* ---- reaper ---- */
 
-/* What the engine left of a volume that was undone: a directory of plain files named by its uuid. */
+/* What the engine left of a volume that was undone: a directory of plain files named by its uuid.
+ */
 static void local_state_remove(struct host *h, const uint8_t uuid[16])
 {
 	char name[37];
@@ -259,7 +261,8 @@ static bool record_reap(struct host *h, struct pending *p)
 
 	if (!vol)
 		return false;
-	/* The name may be held by another, later volume; this one's root is told apart by its nonce. */
+	/* The name may be held by another, later volume; this one's root is told apart by its
+	 * nonce. */
 	if (vol->state != HOST_DETACHED && !memcmp(vol->uuid, p->root.uuid, sizeof(vol->uuid))) {
 		vol_end(vol);
 		return true;
@@ -276,7 +279,8 @@ static bool record_reap(struct host *h, struct pending *p)
 		p->due_ns = now_ns() + REAP_RETRY_NS;
 	} else {
 		if (!p->reaped)
-			log_info("volume %s: its failed create is undone in the store", p->root.name);
+			log_info("volume %s: its failed create is undone in the store",
+				 p->root.name);
 		p->reaped = true;
 		p->due_ns = p->forget_at_ns;
 	}
@@ -291,8 +295,7 @@ uint64_t pending_reap(struct host *h)
 		uint64_t now = now_ns(), next = 0;
 
 		pthread_mutex_lock(&h->lock);
-		list_for_each_entry(p, &h->pendings, node)
-		{
+		list_for_each_entry (p, &h->pendings, node) {
 			if (p->active)
 				continue;
 			if (p->due_ns <= now && !due && !h->stopping)
@@ -301,7 +304,8 @@ uint64_t pending_reap(struct host *h)
 				next = p->due_ns;
 		}
 		if (due)
-			due->active = true; /* a retry of the create makes its own record meanwhile */
+			due->active =
+				true; /* a retry of the create makes its own record meanwhile */
 		pthread_mutex_unlock(&h->lock);
 		if (!due)
 			return next;

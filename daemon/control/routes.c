@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The routes of the API: a table, and one small handler each that turns a request into an operation of
- * host.h and its outcome into JSON. Handlers marked quick run on the HTTP thread, others on the pool.
+ * The routes of the API: a table, and one small handler each that turns a request into an operation
+ * of host.h and its outcome into JSON. Handlers marked quick run on the HTTP thread, others on the
+ * pool.
  */
 #include <json-c/json.h>
 #include <stdio.h>
@@ -106,7 +107,8 @@ static struct json_object *volume_json(const struct host_volume_info *v)
 
 static void respond(struct api_request *req, unsigned int status, struct json_object *o)
 {
-	req->resp.body = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	req->resp.body = strdup(json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	req->resp.len = req->resp.body ? strlen(req->resp.body) : 0;
 	req->resp.status = status;
 	json_object_put(o);
@@ -146,7 +148,9 @@ static const struct json_in_field put_fields[] = {
 	 .min = 4 * KiB,
 	 .max = MiB,
 	 .multiple = 4096},
-	{.name = "partitions", .type = JSON_IN_BOOL, .offset = offsetof(struct put_body, partitions)},
+	{.name = "partitions",
+	 .type = JSON_IN_BOOL,
+	 .offset = offsetof(struct put_body, partitions)},
 	{.name = "read_only", .type = JSON_IN_BOOL, .offset = offsetof(struct put_body, read_only)},
 };
 
@@ -158,8 +162,8 @@ static void put_export(struct api_request *req)
 	char msg[256];
 	bool created;
 
-	if (json_input_parse(req->body, req->body_len, put_fields, ARRAY_SIZE(put_fields), &body, msg,
-			     sizeof(msg))) {
+	if (json_input_parse(req->body, req->body_len, put_fields, ARRAY_SIZE(put_fields), &body,
+			     msg, sizeof(msg))) {
 		api_error(req, 400, "bad_request", "%s", msg);
 		return;
 	}
@@ -324,7 +328,8 @@ const struct api_route api_routes[] = {
 	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE},
 	{"GET", "/api/exports", .run = list_exports},
 	{"POST", "/api/exports/*/attach", .run = attach_export},
-	{"POST", "/api/exports/*/detach", .run = detach_export, .args = API_ARG_FORCE | API_ARG_TIMEOUT},
+	{"POST", "/api/exports/*/detach", .run = detach_export,
+	 .args = API_ARG_FORCE | API_ARG_TIMEOUT},
 	{"POST", "/api/exports/*/drain", .run = drain_export, .args = API_ARG_TIMEOUT},
 	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE},
 	{"GET", "/health", .run = get_health, .quick = true},

@@ -22,8 +22,8 @@
 #ifndef MCL_ONFAULT
 #define MCL_ONFAULT 4
 #endif
-#define LOCK_POLL_NS	(2 * NSEC_PER_MSEC)
-#define NOFILE_WANTED	(1u << 20)
+#define LOCK_POLL_NS  (2 * NSEC_PER_MSEC)
+#define NOFILE_WANTED (1u << 20)
 
 /* ---- the lock ---- */
 
@@ -50,7 +50,8 @@ static int lock_wait(int fd, const char *path, unsigned int wait_s)
 	uint64_t start = now_ns(), told = start;
 	const struct timespec pause = {.tv_nsec = LOCK_POLL_NS};
 
-	/* flock() cannot wait with a deadline, and a timer signal would need a handler: it is polled. */
+	/* flock() cannot wait with a deadline, and a timer signal would need a handler: it is
+	 * polled. */
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		uint64_t now = now_ns();
 
@@ -93,9 +94,11 @@ int state_lock(const char *dir, unsigned int wait_s, struct fmt_err *err)
 
 		if (r == -EWOULDBLOCK)
 			snprintf(err->msg, sizeof(err->msg),
-				 "%.80s is held by process %d (%s) after %u s: two daemons cannot share it",
+				 "%.80s is held by process %d (%s) after %u s: two daemons cannot "
+				 "share it",
 				 path, holder,
-				 process_alive(holder) ? "running" : "gone, its last writes hang", wait_s);
+				 process_alive(holder) ? "running" : "gone, its last writes hang",
+				 wait_s);
 		else
 			snprintf(err->msg, sizeof(err->msg), "%.100s: %s", path, strerror(-r));
 		close(fd);
@@ -137,7 +140,8 @@ void limits_raise(void)
 void reclaim_protect(void)
 {
 	if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0)
-		log_warn("PR_SET_IO_FLUSHER: %s: under memory pressure the kernel may wait for the devices "
+		log_warn("PR_SET_IO_FLUSHER: %s: under memory pressure the kernel may wait for the "
+			 "devices "
 			 "this daemon serves",
 			 strerror(errno));
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) < 0)

@@ -17,11 +17,12 @@ void engine_config_defaults(struct engine_config *c)
 		.index_cache_bytes = 64 * MiB,
 		.upload_dirty_bytes = 64 * MiB,
 		.upload_age_ns = 30 * NSEC_PER_SEC,
+		.upload_age_min_ns = 5 * NSEC_PER_SEC,
 		.min_free_bytes = 1 * GiB,
 		.space_wait_ns = 30 * NSEC_PER_SEC,
 		.store_timeout_ns = 30 * NSEC_PER_SEC,
 		.io_slow_ns = NSEC_PER_SEC,
-		.prefetch_blocks = 32,
+		.prefetch_blocks = 128,
 		.zstd_level = 1,
 		.lock_fd = -1,
 	};

@@ -20,6 +20,7 @@ struct engine_config {
 	uint64_t index_cache_bytes;
 	uint64_t upload_dirty_bytes; /* 64 MiB */
 	uint64_t upload_age_ns;      /* 30 s */
+	uint64_t upload_age_min_ns;  /* 5 s; where the adaptive age starts */
 	uint64_t volume_max_bytes;   /* local dirty bytes of one volume; 0 = no limit */
 	uint64_t host_max_bytes;     /* of all volumes; 0 = no limit */
 	uint64_t min_free_bytes;     /* of the SSD: below it, uploads start at once */

@@ -405,15 +405,21 @@ static void sync_done(struct fetch_wait *w, struct cache_buf *buf, int res)
 	pthread_mutex_unlock(&sw->lock);
 }
 
-static int req_run_sync(struct fetch_req *proto, uint64_t op_id, struct cache_buf **buf)
+int fetch_block_sync(struct fetcher *f, struct manifest *m, uint64_t block, uint64_t op_id,
+		     struct cache_buf **buf)
 {
 	struct sync_wait sw = {.w = {.done = sync_done, .op_id = op_id},
 			       .lock = PTHREAD_MUTEX_INITIALIZER};
+	struct fetch_req proto = {.f = f, .w = &sw.w, .m = m, .want = WANT_BLOCK, .block = block};
 	int res;
 
+	*buf = NULL;
+	if (!m || !m->nr_entries)
+		return 0;
+	if (block >= DIV_ROUND_UP(m->size_bytes, m->block_bytes))
+		return -EINVAL;
 	cond_init_mono(&sw.cond);
-	proto->w = &sw.w;
-	res = req_start(proto, buf);
+	res = req_start(&proto, buf);
 	if (res == -EINPROGRESS) {
 		pthread_mutex_lock(&sw.lock);
 		while (!sw.ended)
@@ -425,19 +431,6 @@ static int req_run_sync(struct fetch_req *proto, uint64_t op_id, struct cache_bu
 	pthread_cond_destroy(&sw.cond);
 	pthread_mutex_destroy(&sw.lock);
 	return res;
-}
-
-int fetch_block_sync(struct fetcher *f, struct manifest *m, uint64_t block, uint64_t op_id,
-		     struct cache_buf **buf)
-{
-	struct fetch_req proto = {.f = f, .m = m, .want = WANT_BLOCK, .block = block};
-
-	*buf = NULL;
-	if (!m || !m->nr_entries)
-		return 0;
-	if (block >= DIV_ROUND_UP(m->size_bytes, m->block_bytes))
-		return -EINVAL;
-	return req_run_sync(&proto, op_id, buf);
 }
 
 int fetch_index_get(struct fetcher *f, struct manifest *m, const struct manifest_entry *me,
@@ -465,9 +458,12 @@ struct fetcher *fetcher_create(struct store *store, struct cache *blocks, struct
 			       struct pool *compute, const struct fetch_config *cfg)
 {
 	struct fetcher *f = calloc(1, sizeof(*f));
+	struct cache_stats cs;
 
 	if (!f)
 		return NULL;
+	cache_stats_read(blocks, &cs);
+	f->ahead_bytes = cs.budget_bytes / 16;
 	f->store = store;
 	f->blocks = blocks;
 	f->indexes = indexes;

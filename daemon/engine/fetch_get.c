@@ -243,11 +243,14 @@ static bool can_join(const struct fetcher *f, const struct flight *first, const 
 {
 	uint64_t end = last->off + last->len;
 
+	/* Read-ahead in several GETs at once is faster than in one. */
+	uint64_t max = flight_demand(first) ? f->cfg.max_get_bytes
+					    : MIN(f->cfg.max_get_bytes, FETCH_AHEAD_GET_MAX);
+
 	return fl->key.kind == FLIGHT_BLOCK && last->key.kind == FLIGHT_BLOCK && !fl->alone &&
 	       !first->alone && !memcmp(fl->me.pack_id, first->me.pack_id, PACK_ID_LEN) &&
 	       fl->me.chunk == first->me.chunk && fl->off >= end &&
-	       fl->off - end <= FETCH_GAP_MAX &&
-	       fl->off + fl->len - first->off <= f->cfg.max_get_bytes;
+	       fl->off - end <= FETCH_GAP_MAX && fl->off + fl->len - first->off <= max;
 }
 
 static void group_submit(struct fetcher *f, const struct fetch_group *gr, enum store_prio prio,

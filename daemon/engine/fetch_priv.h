@@ -14,16 +14,17 @@
 
 #include "engine/fetch.h"
 
-#define FETCH_INFLIGHT_MAX (64 * MiB) /* of GETs: stored and decoded bytes */
-#define FETCH_INDEX_MAX    (4 * MiB)  /* 32768 blocks of a chunk take less */
-#define FETCH_GAP_MAX      (32 * KiB) /* unwanted bytes worth reading to save a GET */
-#define FETCH_FORM_MAX     1024       /* flights considered together */
-#define FETCH_AHEAD_JOBS   64         /* queued read-ahead jobs */
-#define FETCH_INDEX_AHEAD  8          /* indexes of one chunk asked for at once */
-#define FLIGHT_BUCKETS     1024
-#define FETCH_WORTH_NS     (20 * NSEC_PER_MSEC) /* with less time left, no new attempt is made */
-#define STREAM_SETS        64
-#define STREAM_WAYS        4
+#define FETCH_INFLIGHT_MAX  (64 * MiB) /* of GETs: stored and decoded bytes */
+#define FETCH_INDEX_MAX     (4 * MiB)  /* 32768 blocks of a chunk take less */
+#define FETCH_GAP_MAX       (32 * KiB) /* unwanted bytes worth reading to save a GET */
+#define FETCH_AHEAD_GET_MAX (1 * MiB)  /* one GET of read-ahead */
+#define FETCH_FORM_MAX      1024       /* flights considered together */
+#define FETCH_AHEAD_JOBS    64         /* queued read-ahead jobs */
+#define FETCH_INDEX_AHEAD   8          /* indexes of one chunk asked for at once */
+#define FLIGHT_BUCKETS      1024
+#define FETCH_WORTH_NS      (20 * NSEC_PER_MSEC) /* with less time left, no new attempt is made */
+#define STREAM_SETS         64
+#define STREAM_WAYS         4
 
 enum flight_kind { FLIGHT_BLOCK, FLIGHT_INDEX };
 
@@ -103,6 +104,7 @@ struct fetcher {
 	struct cache *blocks, *indexes;
 	struct pool *compute;
 	struct fetch_config cfg;
+	uint64_t ahead_bytes; /* most to read ahead of one reader: a part of the cache's budget */
 	struct fetch_stats stats; /* each counter atomic */
 
 	pthread_mutex_t lock; /* below; held for list and hash operations only */

@@ -63,6 +63,7 @@ static void ahead_queue(struct fetcher *f, struct manifest *m, uint64_t block, u
 void fetch_stream_note(struct fetcher *f, struct manifest *m, uint64_t block)
 {
 	uint64_t nr_blocks = DIV_ROUND_UP(m->size_bytes, m->block_bytes);
+	uint64_t most = MIN(f->cfg.prefetch_blocks, f->ahead_bytes / m->block_bytes);
 	uint64_t from = 0, count = 0;
 	struct stream *st;
 
@@ -79,7 +80,7 @@ void fetch_stream_note(struct fetcher *f, struct manifest *m, uint64_t block)
 	st->ahead = MAX(st->ahead, st->next);
 	if (st->window && st->ahead - st->next > st->window / 2)
 		goto out; /* far enough ahead */
-	st->window = MIN(st->window ? st->window * 2 : STREAM_WINDOW, f->cfg.prefetch_blocks);
+	st->window = (uint32_t)MIN(st->window ? st->window * 2 : STREAM_WINDOW, most);
 	from = st->ahead;
 	count = MIN(st->next + st->window, nr_blocks);
 	count = count > from ? count - from : 0;

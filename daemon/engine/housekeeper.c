@@ -8,9 +8,9 @@
  * clean again. The upload itself runs on the uploader pool, one job per volume at a time, in order
  * of queueing, so that no volume starves another.
  *
- * Age is adaptive: AGE_MIN after the first write of a volume that was idle; doubled, up to the
- * configured maximum, each time an upload by age carried little, so that a trickle of small writes
- * costs two PUTs and a root update per 30 s, not per 5 s.
+ * Age is adaptive: upload_age_min_ns after the first write of a volume that was idle; doubled, up
+ * to the configured maximum, each time an upload by age carried little, so that a trickle of small
+ * writes costs two PUTs and a root update per 30 s, not per 5 s.
  */
 #include "engine/volume_priv.h"
 
@@ -22,7 +22,6 @@
 #include <sys/statvfs.h>
 
 #define TICK_MS     100
-#define AGE_MIN_NS  (5 * NSEC_PER_SEC)
 #define AGE_LITTLE  (1 * MiB)
 #define BACKOFF_MIN (200 * NSEC_PER_MSEC)
 #define BACKOFF_MAX (30 * NSEC_PER_SEC)
@@ -148,8 +147,8 @@ static void reserve_run(struct pool_job *job)
 	else
 		volume_kick_parked(v);
 	/*
-	 * The first write of a volume comes by here: have the next layer ready before the disk is full.
-	 * An upload that holds the mutex makes it itself.
+	 * The first write of a volume comes by here: have the next layer ready before the disk is
+	 * full. An upload that holds the mutex makes it itself.
 	 */
 	if (!r && !pthread_mutex_trylock(&v->mut)) {
 		r = volume_next_layer(v);
@@ -218,7 +217,7 @@ static bool volume_look(struct volume *v, uint64_t now, bool pressure)
 	pthread_mutex_unlock(&v->lock);
 
 	if (!v->age_ns || (dirty && first > v->last_upload_ns + 10 * e->cfg.upload_age_ns))
-		v->age_ns = MIN(AGE_MIN_NS, e->cfg.upload_age_ns);
+		v->age_ns = MIN(e->cfg.upload_age_min_ns, e->cfg.upload_age_ns);
 	if (frozen || (dirty && (bytes >= e->cfg.upload_dirty_bytes || pressure)))
 		want = true;
 	if (dirty && !want && now >= first + v->age_ns) {
@@ -226,7 +225,7 @@ static bool volume_look(struct volume *v, uint64_t now, bool pressure)
 		if (bytes < AGE_LITTLE)
 			v->age_ns = MIN(v->age_ns * 2, e->cfg.upload_age_ns);
 		else
-			v->age_ns = MIN(AGE_MIN_NS, e->cfg.upload_age_ns);
+			v->age_ns = MIN(e->cfg.upload_age_min_ns, e->cfg.upload_age_ns);
 	}
 	if (want && idle && now >= retry_at && volume_mode(v) == VOLUME_RW) {
 		v->last_upload_ns = now;

@@ -140,7 +140,7 @@ static bool park_expired(const struct gfs_req *req)
 static bool over_limit(struct lane *lane, const struct view *vw, uint64_t sector, uint32_t n)
 {
 	const struct engine_config *cfg = &lane->v->e->cfg;
-	uint64_t used = vw->active->data_bytes + (vw->frozen ? vw->frozen->data_bytes : 0);
+	uint64_t used = layer_data_bytes(vw->active) + (vw->frozen ? layer_data_bytes(vw->frozen) : 0);
 	uint64_t bytes = (uint64_t)n * SECTOR_SIZE;
 
 	if (likely((!cfg->volume_max_bytes || used + bytes <= cfg->volume_max_bytes) &&
@@ -186,7 +186,7 @@ static void marked(struct lane *lane, struct layer *l, int64_t delta)
 		__atomic_store_n(&l->first_dirty_ns, worker_now(lane->w), __ATOMIC_RELAXED);
 		__atomic_store_n(&l->touched, 1, __ATOMIC_RELEASE);
 		volume_dirty_notify(lane->v);
-	} else if (unlikely(l->data_bytes >= e->cfg.upload_dirty_bytes) && delta > 0) {
+	} else if (unlikely(layer_data_bytes(l) >= e->cfg.upload_dirty_bytes) && delta > 0) {
 		volume_dirty_notify(lane->v);
 	}
 }
@@ -323,6 +323,12 @@ static void zero_start(struct lane *lane, struct gfs_req *req)
 	struct view *vw = req->lv->view;
 	uint64_t end = req->sector + req->nsectors;
 
+	/* Unaligned edges of a discard are left alone (storage rule 5); the volume's end is none. */
+	if (req->op == GFS_DISCARD) {
+		req->seg0.block = ROUND_UP(req->seg0.block, WORD_SECTORS);
+		if (end * SECTOR_SIZE < lane->v->root.size_bytes)
+			end = ROUND_DOWN(end, WORD_SECTORS);
+	}
 	while (req->seg0.block < end) {
 		uint64_t s = req->seg0.block;
 		uint64_t skip = chunk_is_zeros(vw, s);

@@ -105,6 +105,11 @@ void layer_reserve_like(struct layer *l, const struct layer *other, unsigned int
  */
 int64_t layer_mark(struct layer *l, uint64_t sector, uint32_t nsectors, bool zero);
 
+static inline uint64_t layer_data_bytes(const struct layer *l)
+{
+	return __atomic_load_n(&l->data_bytes, __ATOMIC_RELAXED);
+}
+
 /* True if the layer has anything to upload. */
 static inline bool layer_dirty(const struct layer *l)
 {

@@ -73,76 +73,6 @@ static int claim(struct engine *e, enum volume_claim how, struct root *r, char *
 	}
 }
 
-/* ---- manifest ---- */
-
-static int manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
-			 struct manifest **out, struct fmt_err *err)
-{
-	struct timing_rec rec = {.event = TIMING_MANIFEST_FETCH,
-				 .op_id = op_id,
-				 .export_ = r->name,
-				 .dev_id = -1,
-				 .start_ns = now_ns()};
-	uint64_t deadline = now_ns() + e->cfg.store_timeout_ns;
-	uint8_t sha[SHA256_LEN];
-	char key[STORE_KEY_MAX];
-	struct store_op op;
-	int res;
-
-	*out = NULL;
-	if (!r->manifest_id[0])
-		return 0;
-	manifest_key(r->uuid, r->manifest_id, key, sizeof(key));
-	for (uint64_t backoff = 20 * NSEC_PER_MSEC;; backoff *= 2) {
-		struct timespec ts = {.tv_nsec = (long)MIN(backoff, 900 * NSEC_PER_MSEC)};
-
-		memset(&op, 0, sizeof(op));
-		op.type = STORE_GET;
-		op.prio = STORE_PRIO_META;
-		op.key = key;
-		op.deadline_ns = deadline;
-		op.op_id = op_id;
-		op.volume = r->name;
-		res = store_run(e->store, &op);
-		if (!res && op.size_out != r->manifest_bytes) {
-			free(op.buf);
-			res = -ENODATA;
-		}
-		if (!res || res == -ENOENT || now_ns() + backoff > deadline)
-			break;
-		nanosleep(&ts, NULL);
-	}
-	if (res) {
-		snprintf(err->msg, sizeof(err->msg), "volume %s: manifest %s: %s", r->name, key,
-			 strerror(-res));
-		if (res == -ENOENT)
-			res = -EBADMSG; /* the root names it: the store lost it */
-		goto out;
-	}
-	rec.bytes = op.size_out;
-	hash_sha256(op.buf, op.size_out, sha);
-	if (memcmp(sha, r->manifest_sha256, SHA256_LEN)) {
-		snprintf(err->msg, sizeof(err->msg),
-			 "volume %s: manifest %s does not have the hash that the root names",
-			 r->name, key);
-		res = -EBADMSG;
-	} else {
-		res = manifest_parse(op.buf, op.size_out, out, err);
-	}
-	free(op.buf);
-	if (!res && (memcmp((*out)->uuid, r->uuid, 16) || (*out)->block_bytes != r->block_bytes)) {
-		snprintf(err->msg, sizeof(err->msg), "volume %s: manifest %s is another volume's",
-			 r->name, key);
-		manifest_put(*out);
-		*out = NULL;
-		res = -EBADMSG;
-	}
-out:
-	rec.result = res;
-	timing_emit(&rec);
-	return res;
-}
-
 /* ---- open, close ---- */
 
 static void volume_free(struct volume *v)
@@ -208,7 +138,9 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 	if (r)
 		goto err;
 	uuid_format(v->root.uuid, v->dir_name);
-	r = manifest_load(e, &v->root, op_id, &m, err);
+	r = root_manifest_load(e, &v->root, op_id, &m, err);
+	if (r == -ENOENT)
+		r = -EBADMSG; /* the volume exists; its store lost a part of it */
 	if (r)
 		goto err;
 	rec.start_ns = now_ns();
@@ -554,9 +486,9 @@ void volume_info_read(struct volume *v, struct volume_info *out)
 	pthread_mutex_unlock(&v->lock);
 	out->parked = __atomic_load_n(&v->parked, __ATOMIC_RELAXED);
 	out->layer_seq = vw->active->seq;
-	out->dirty_bytes = __atomic_load_n(&vw->active->data_bytes, __ATOMIC_RELAXED);
+	out->dirty_bytes = layer_data_bytes(vw->active);
 	if (vw->frozen) {
-		out->dirty_bytes += vw->frozen->data_bytes;
+		out->dirty_bytes += layer_data_bytes(vw->frozen);
 		first = vw->frozen->first_dirty_ns;
 	} else if (layer_dirty(vw->active)) {
 		first = vw->active->first_dirty_ns;

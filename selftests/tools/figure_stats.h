@@ -112,12 +112,19 @@ out:
 	return r;
 }
 
+static inline double figure_half_width(const struct figure *f, enum figure_limit kind)
+{
+	double half = (f->hi - f->lo) / 2;
+
+	return kind == FIGURE_AT_LEAST && f->median > 1 ? (1 / f->lo - 1 / f->hi) / 2 : half;
+}
+
 /* min_pairs: fewer of them are no verdict either. The reason goes to why. */
 static inline enum figure_verdict figure_judge(const struct figure *f, enum figure_limit kind,
 					       double limit, size_t min_pairs, char *why,
 					       size_t len)
 {
-	double half = (f->hi - f->lo) / 2;
+	double half = figure_half_width(f, kind);
 	bool most = kind == FIGURE_AT_MOST;
 
 	if (f->n < min_pairs) {

@@ -435,7 +435,7 @@ static void status(struct oracle *o, bool ended)
 {
 	status_write(o->o.status,
 		     "ops=%llu acked=%llu flushes=%llu checks=%u errors=%llu failed=%d ended=%d "
-		     "journal=%llu max_ms=%llu newer=%llu\n",
+		     "journaled=%llu max_ms=%llu newer=%llu\n",
 		     (unsigned long long)__atomic_load_n(&o->counter, __ATOMIC_RELAXED),
 		     (unsigned long long)__atomic_load_n(&o->acked, __ATOMIC_RELAXED),
 		     (unsigned long long)__atomic_load_n(&o->flushes, __ATOMIC_RELAXED), o->checks,

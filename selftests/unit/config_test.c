@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The configuration: defaults, every kind of mistake told with its line, all at once; documents agree. */
+/* The configuration: defaults, every kind of mistake told with its line, all at once; documents
+ * agree. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,12 +62,13 @@ static void values_of_every_kind_are_read(void **state)
 	struct config c;
 	char *errors;
 
-	assert_int_equal(load("\xef\xbb\xbf# comment\n[daemon]\n  socket = /tmp/s ; where\nlog_level=debug\n"
-			      "metrics=no\nhost_name = a.b-c_1\n\n[store]\nurl = file:///x;y\n"
-			      "[upload]\ndirty_bytes = 1G\nage_s=7\n[io]\nslow_ms = off\n[cache]\n"
-			      "memory_bytes=2t\nhost_max_bytes = 1073741825",
-			      &c, &errors),
-			 0);
+	assert_int_equal(
+		load("\xef\xbb\xbf# comment\n[daemon]\n  socket = /tmp/s ; where\nlog_level=debug\n"
+		     "metrics=no\nhost_name = a.b-c_1\n\n[store]\nurl = file:///x;y\n"
+		     "[upload]\ndirty_bytes = 1G\nage_s=7\n[io]\nslow_ms = off\n[cache]\n"
+		     "memory_bytes=2t\nhost_max_bytes = 1073741825",
+		     &c, &errors),
+		0);
 	assert_string_equal(c.socket, "/tmp/s");
 	assert_int_equal(c.log_level, LOG_LVL_DEBUG);
 	assert_int_equal(c.metrics, false);
@@ -119,8 +121,9 @@ static void all_mistakes_are_told_at_once(void **state)
 	char *errors;
 	unsigned int lines = 0;
 
-	assert_int_equal(load("[io]\nworkers = x\n[nope]\na = b\n[ublk]\ndepth = 0\njunk\n", &c, &errors),
-			 -EINVAL);
+	assert_int_equal(
+		load("[io]\nworkers = x\n[nope]\na = b\n[ublk]\ndepth = 0\njunk\n", &c, &errors),
+		-EINVAL);
 	for (const char *p = errors; (p = strchr(p, '\n')); p++)
 		lines++;
 	assert_int_equal(lines, 4);
@@ -197,7 +200,8 @@ static void sizes_are_parsed_exactly(void **state)
 /* Every option stands, with its default, in the example, and in the manual. */
 static void documents_name_every_option(void **state)
 {
-	static const char *const docs[] = {"packaging/glidefsd.conf", "Documentation/man/glidefsd.conf.5",
+	static const char *const docs[] = {"packaging/glidefsd.conf",
+					   "Documentation/man/glidefsd.conf.5",
 					   "Documentation/man/glidefsd.conf.5.rst"};
 	const char *top = getenv("GFS_SRCTREE");
 	char file[512], want[200];
@@ -216,15 +220,16 @@ static void documents_name_every_option(void **state)
 			const struct config_option *o = &config_options[i];
 
 			if (d == 0)
-				snprintf(want, sizeof(want), "\n#%s =%s%s\n", o->name, o->def[0] ? " " : "",
-					 o->def);
+				snprintf(want, sizeof(want), "\n#%s =%s%s\n", o->name,
+					 o->def[0] ? " " : "", o->def);
 			else if (d == 1)
 				snprintf(want, sizeof(want), "\\fB%s\\fR (default: ", o->name);
 			else
 				snprintf(want, sizeof(want), "``%s`` (default: %s%s", o->name,
 					 o->def[0] ? "``" : "empty", o->def);
 			if (!strstr(text, want))
-				fail_msg("%s lacks %s.%s with its default", docs[d], o->section, o->name);
+				fail_msg("%s lacks %s.%s with its default", docs[d], o->section,
+					 o->name);
 		}
 		free(text);
 	}

@@ -130,8 +130,8 @@ static void *writer_main(void *arg)
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		hreq_start(w->h, &r, w->id,
 			   !zero ? GFS_WRITE
-			   : kind % 2 ? GFS_DISCARD
-				      : GFS_WRITE_ZEROES,
+			   : kind % 2 && !(sector % 8) && !(n % 8) ? GFS_DISCARD
+								   : GFS_WRITE_ZEROES,
 			   sector, n, buf, fua);
 		if (hreq_wait(&r))
 			break;

@@ -120,6 +120,9 @@ static void every_condition_counts(void **state __unused)
 		{FIGURE_AT_LEAST, 0.9, 0.80, 0.86, 0.899, FIGURE_FAIL},
 		{FIGURE_AT_LEAST, 0.9, 0.80, 0.849, 0.92, FIGURE_FAIL},
 		{FIGURE_AT_LEAST, 0.9, 0.90, 0.98, 1.07, FIGURE_UNDECIDED},
+		{FIGURE_AT_LEAST, 0.9, 2.40, 2.60, 2.80, FIGURE_PASS},
+		{FIGURE_AT_LEAST, 0.9, 1.80, 2.60, 4.00, FIGURE_UNDECIDED},
+		{FIGURE_AT_MOST, 1.05, 2.40, 2.60, 2.80, FIGURE_UNDECIDED},
 	};
 	char why[160];
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The registry over a real engine and a file store with faults. The ublk layer is replaced by a model of a
- * kernel below: devices outlive the daemon, QUIESCED, and calls fail on demand. Restarts are new registries
- * and engines over the same directories.
+ * The registry over a real engine and a file store with faults. The ublk layer is replaced by a
+ * model of a kernel below: devices outlive the daemon, QUIESCED, and calls fail on demand. Restarts
+ * are new registries and engines over the same directories.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -48,7 +48,8 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 	SCOPED_LOCK(&model.lock);
 
 	if (model.fail_add) {
-		snprintf(err->msg, sizeof(err->msg), "ADD_DEV failed (%s)", strerror(model.fail_add));
+		snprintf(err->msg, sizeof(err->msg), "ADD_DEV failed (%s)",
+			 strerror(model.fail_add));
 		return -model.fail_add;
 	}
 	for (int i = 0; i < MODEL_DEVS; i++) {
@@ -118,7 +119,8 @@ bool ublk_dev_in_use(int dev_id, char *why, size_t len)
 	return model.d[dev_id].in_use;
 }
 
-int ublk_reap_leaked(struct ublk_host *h, bool (*known)(const uint8_t uuid[16], void *arg), void *arg)
+int ublk_reap_leaked(struct ublk_host *h, bool (*known)(const uint8_t uuid[16], void *arg),
+		     void *arg)
 {
 	int n = 0;
 
@@ -943,7 +945,8 @@ static void list_shows_this_host_and_the_store_but_no_leftovers(void **state)
 
 static void illegal_names_reach_nothing(void **state)
 {
-	static const char *const names[] = {"", ".", "..", "-a", "a/b", "a b", "a\n", "\xff", "a%2f"};
+	static const char *const names[] = {"",    ".",   "..",   "-a",  "a/b",
+					    "a b", "a\n", "\xff", "a%2f"};
 	struct host_volume_info v;
 	struct op_err err;
 	struct box b;

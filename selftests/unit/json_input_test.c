@@ -58,7 +58,8 @@ static void refused(const char *text, const char *sentence)
 static void what_the_table_says_is_read(void **state)
 {
 	accepted("{\"size\":512}", 512, 0, false);
-	accepted(" {\n\t\"size\" : \"10G\" , \"flag\":true,\"count\":100 } \r\n", 10 * GiB, 100, true);
+	accepted(" {\n\t\"size\" : \"10G\" , \"flag\":true,\"count\":100 } \r\n", 10 * GiB, 100,
+		 true);
 	accepted("{\"count\":1,\"flag\":false,\"size\":\"1T\"}", TiB, 1, false);
 }
 

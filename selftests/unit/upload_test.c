@@ -298,6 +298,65 @@ static void write_some(struct harness *h, struct oracle *o, uint64_t at, uint64_
 			 0);
 }
 
+#define LOAD_DEPTH 8
+#define LOAD_SPAN  (2 * MiB) /* of the volume, for each request in flight: its own */
+
+/* The next random write or discard of one of the places in flight. */
+static void load_step(struct harness *h, struct oracle *o, struct hreq *r, unsigned int place)
+{
+	uint64_t s = rnd(o, LOAD_SPAN / SECTOR_SIZE - 128), n = 1 + rnd(o, 128);
+	bool zero = !rnd(o, 5);
+	uint8_t *p;
+
+	s += place * (LOAD_SPAN / SECTOR_SIZE);
+	p = o->data + s * SECTOR_SIZE;
+	if (zero)
+		memset(p, 0, n * SECTOR_SIZE);
+	else
+		fill_random(o, p, n * SECTOR_SIZE);
+	hreq_start(h, r, (unsigned int)rnd(o, 2), zero ? GFS_WRITE_ZEROES : GFS_WRITE, s,
+		   (uint32_t)n, zero ? NULL : p, !rnd(o, 10));
+}
+
+static void uploads_under_load_and_faults_keep_every_write(void **state)
+{
+	struct volume_info info;
+	struct hreq r[LOAD_DEPTH];
+	struct harness h;
+	struct oracle o;
+
+	harness_init(&h);
+	h.cfg.upload_dirty_bytes = 1 * MiB;
+	h.cfg.store_timeout_ns = 1 * NSEC_PER_SEC;
+	harness_start(&h);
+	oracle_init(&o, LOAD_DEPTH * LOAD_SPAN, 15);
+	harness_create(&h, "vm-1", o.bytes, 64 * KiB);
+	harness_fault(&h, "* error=EIO p=0.05;put ambiguous=after p=0.05;"
+			  "put ambiguous=late:20 p=0.05;get corrupt p=0.05;* delay=2 p=0.5");
+	for (unsigned int i = 0; i < LOAD_DEPTH; i++)
+		load_step(&h, &o, &r[i], i);
+	for (int turn = 0; turn < 100000; turn++) {
+		volume_info_read(h.v, &info);
+		if (turn >= 400 && info.uploads >= 5)
+			break;
+		for (unsigned int i = 0; i < LOAD_DEPTH; i++) {
+			assert_int_equal(hreq_wait(&r[i]), 0);
+			load_step(&h, &o, &r[i], i);
+		}
+	}
+	for (unsigned int i = 0; i < LOAD_DEPTH; i++)
+		assert_int_equal(hreq_wait(&r[i]), 0);
+	assert_true(info.uploads >= 5);
+	harness_fault(&h, "");
+	harness_drain(&h);
+	verify_range(&h, &o, 0, o.bytes);
+	lose_host(&h, 0);
+	verify_range(&h, &o, 0, o.bytes);
+	harness_stop(&h);
+	free(o.data);
+	harness_fini(&h);
+}
+
 static void store_outage_keeps_the_layer_and_ends(void **state)
 {
 	struct harness h;
@@ -604,6 +663,7 @@ int main(void)
 		cmocka_unit_test(any_ambiguous_operation_loses_nothing),
 		cmocka_unit_test(any_hanging_operation_loses_nothing),
 		cmocka_unit_test(any_damaged_transfer_loses_nothing),
+		cmocka_unit_test(uploads_under_load_and_faults_keep_every_write),
 		cmocka_unit_test(store_outage_keeps_the_layer_and_ends),
 		cmocka_unit_test(zeros_over_zeros_still_advance_the_sequence),
 		cmocka_unit_test(loser_of_a_takeover_is_fenced_and_keeps_its_layer),

@@ -20,7 +20,7 @@ oracle_wait
 glidefs detach vm1
 
 # Cold, and slow enough that a zeroing which waited for what it hides would be seen.
-daemon_start b store.fault="get:chunks/* delay=300" upload.age_s=600
+daemon_start b store.fault="get:chunks/* delay=100" upload.age_s=600
 HOST=b glidefs attach vm1
 dev=$(HOST=b volume_dev vm1)
 oracle_start "$dev" --ops 500 --read 5 --discard 35 --zeroes 35 --max-bytes 64K --strict-edges

@@ -82,7 +82,7 @@ ratio()
 }
 
 mkdisk cache store
-daemon_start a upload.dirty_bytes=4G upload.age_s=86400 io.slow_ms=off
+daemon_start a upload.dirty_bytes=4G upload.age_s=86400 upload.age_min_s=86400 io.slow_ms=off
 ours=$(volume_create vm 200G)
 ublk=$(ublk-dev ls | sed -n "s/^${ours#/dev/ublkb} .*flags=\(.*\)/\1/p")
 bare_server --file "$LAB_MNT/cache/bare" --size $((size_mb << 20)) --queues 2 --depth 64 --flags "$ublk" \

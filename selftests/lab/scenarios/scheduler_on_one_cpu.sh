@@ -8,6 +8,7 @@
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
 
+modprobe mq-deadline || note "no mq-deadline in this kernel"
 mkdisk cache store
 daemon_start a ublk.queues=2
 pid=$(daemon_pid a)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+# lab: timeout=240
+# lab: allow-log=critical space allocation error, dev ublkb|Buffer I/O error on dev ublkb
+#
+# The disk of the cache is smaller than what is written, and the store takes nothing: writes wait, and go on
+# when uploads make room again, without an error.  When nothing makes room within the bound, they fail with
+# ENOSPC, not before, and what was acknowledged stays; then they work again.
+
+# shellcheck source=selftests/lab/lab.sh
+. "$LAB/lab.sh"
+# shellcheck source=selftests/lab/scenarios/oracle.lib
+. "$LAB/scenarios/oracle.lib"
+
+bound=4
+timing=$(host_dir a)/timing.jsonl
+
+# The store's file system takes no writes; what it holds can be read.
+store_full()
+{
+	wait_for 20 "read-only store" mount -o remount,ro "$LAB_MNT/store"
+}
+
+store_back()
+{
+	mount -o remount,rw "$LAB_MNT/store"
+}
+
+writes_wait()
+{
+	glidefs --json show vm1 | grep -q '"waiting_for_space":[1-9]'
+}
+
+mkdisk store
+dm_create small "0 262144 linear $(lab_disk cache) 0" # 128 MiB
+mkfs_fast /dev/mapper/small
+mount_at /dev/mapper/small "$LAB_MNT/cache"
+
+daemon_start a cache.min_free_bytes=16M upload.dirty_bytes=16M cache.space_wait_s=120 io.slow_ms=1000
+dev=$(volume_create vm1 192M)
+store_full
+oracle_start "$dev" --fill --threads 4
+wait_for 60 "writes that wait for space" writes_wait
+oracle_read
+# shellcheck disable=SC2154 # set by oracle_read
+[ "$errors" = 0 ] || fail "$errors writes failed instead of waiting"
+store_back
+oracle_wait 150
+glidefs drain vm1
+
+# Now nothing makes room: ENOSPC, after the bound.
+daemon_stop
+daemon_start a cache.min_free_bytes=16M upload.dirty_bytes=16M "cache.space_wait_s=$bound" \
+	io.slow_ms=1000
+dev=$(volume_dev vm1)
+store_full
+oracle_start "$dev" --threads 4 --tolerate --flush 2 --read 5
+wait_for 100 "a write that failed" oracle_passed errors 1
+store_back
+oracle_read
+wait_for 60 "writes after the store came back" oracle_passed acked "$((acked + 200))"
+oracle_stop
+oracle_verify "$dev"
+
+daemon_stop
+grep '"error":"ENOSPC"' "$timing" | grep '"io.slow"' > "$LAB_TMP/failed.txt" || :
+[ -s "$LAB_TMP/failed.txt" ] || fail "no request failed with ENOSPC: $(grep -c . "$timing") events"
+early=$(sed -n 's/.*"duration_us":\([0-9]*\)[.,].*/\1/p' "$LAB_TMP/failed.txt" |
+	awk -v us="$((bound * 1000000))" '$1 < us' | wc -l)
+equal "requests that failed before $bound s" "$early" 0
+note "$(wc -l < "$LAB_TMP/failed.txt") requests failed with ENOSPC after $bound s"
+
+daemon_start
+oracle_verify "$(volume_dev vm1)"
+glidefs drain vm1
+daemon_stop
