@@ -16,6 +16,7 @@
 
 #include "control/api.h"
 #include "control/config.h"
+#include "control/debug.h"
 #include "control/startup.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
@@ -265,7 +266,9 @@ static int start(struct daemon *d, const struct options *o)
 	r = timing_init(d->cfg.timing_log[0] ? d->cfg.timing_log : NULL);
 	if (r)
 		return fail("timing_log", r, NULL);
-	r = store_start(d);
+	r = debug_setup();
+	if (!r)
+		r = store_start(d);
 	if (!r)
 		r = engine_start(d);
 	if (!r)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Tests and figures. The lists of scenarios are in selftests/lab/*.list.
+# Tests and figures; the lists of scenarios are in selftests/lab/*.list.
 
 .PHONY: check soak bench demo unit-san matrix
 # Everything a change must pass: unit tests (plain and under sanitizers), and every scenario with reduced

@@ -394,6 +394,7 @@ static void host_free(struct host *h)
 			free(vol);
 		}
 	pending_free_all(h);
+	pool_destroy(h->create_pool);
 	if (h->state_fd >= 0)
 		close(h->state_fd);
 	if (h->pending_fd >= 0)
@@ -427,7 +428,8 @@ int host_create(const struct host_config *c, struct engine *e, struct ublk_host 
 		list_init(&h->bucket[i]);
 	h->host_id = strdup(c->host_id);
 	h->cache_dir = strdup(c->cache_dir);
-	r = h->host_id && h->cache_dir ? 0 : -ENOMEM;
+	h->create_pool = pool_create("gfs-create", CREATE_THREADS);
+	r = h->host_id && h->cache_dir && h->create_pool ? 0 : -ENOMEM;
 	if (!r)
 		r = open_dirs(h, err);
 	if (!r)

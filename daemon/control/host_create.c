@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Creating a volume: pending record, PUT of the root, local state, device, durable list. A failure
- * at any step undoes the steps before it; what cannot be undone now stays in the pending record,
- * which makes the volume not exist until the reaper has removed it. The owner of the name runs all
- * of this.
+ * Creating a volume: a pending record, then the PUT of the root while local state and device are
+ * made, then the durable list: one round trip of the store and little more. A failure at any step
+ * undoes the others; what cannot be undone now stays in the pending record, which makes the volume
+ * not exist until the reaper has removed it. The owner of the name runs all of this, with a job on
+ * the create pool.
  */
 #include "control/host_priv.h"
 
@@ -99,106 +100,179 @@ static int record_take(struct host *h, const struct volume_def *d, struct pendin
 	return 0;
 }
 
-/* PUT the root. 0: ours now, *p active. 1: the volume exists as asked, *p gone. */
-static int root_put(struct host *h, const struct volume_def *d, struct pending **p, char *etag,
-		    uint64_t op_id, struct op_err *err)
+/* ---- the local side: volume and device, while the PUT is in flight ---- */
+
+struct local_side {
+	struct pool_job job;
+	struct host_vol *vol;
+	const struct root *root;
+	uint64_t op_id;
+
+	/* Results, valid once done. */
+	struct volume *v;
+	struct ublk_dev *dev;
+	int r;
+	struct op_err err;
+	bool done; /* under h->lock */
+};
+
+static void local_side_run(struct pool_job *job)
 {
-	uint64_t deadline = now_ns() + h->cfg.create_timeout_ns;
+	struct local_side *l = container_of(job, struct local_side, job);
+	struct host *h = l->vol->h;
+	struct fmt_err fe = {{0}};
 
-	for (int round = 0;; round++) {
-		struct fmt_err fe = {{0}};
-		bool again = false;
-		int r = record_take(h, d, p, err);
-
-		if (r)
-			return r;
-		r = root_create(h->e, &(*p)->root, deadline, op_id, etag, &fe);
-		if (r == -ETIMEDOUT) {
-			pending_leave(h, *p, false);
-			return op_fail(err, OP_FAULT_STORE, ETIMEDOUT,
-				       "volume %s: the store gave no definite answer to its "
-				       "creation (%s); it "
-				       "does not exist; a retry of the same create is safe",
-				       d->name, fe.msg[0] ? fe.msg : "timeout");
-		}
-		if (!r)
-			return 0;
-		pending_drop(h, *p);
-		if (r != -EEXIST)
-			return op_fail_engine(err, r, "writing its root", d->name, &fe);
-		r = name_taken(h, d, op_id, &again, err);
-		if (!r)
-			return 1;
-		if (!again || round + 1 == CREATE_ROUNDS)
-			return r;
-	}
+	vol_set_uuid(l->vol, l->root->uuid);
+	l->r = volume_open(h->e, l->vol->name, CLAIM_OWN, false, l->root, NULL, l->op_id, &l->v,
+			   &fe);
+	if (l->r)
+		l->r = op_fail_engine(&l->err, l->r, "opening it", l->vol->name, &fe);
+	else
+		l->r = vol_device_add(l->vol, l->v, l->op_id, &l->dev, &l->err);
+	SCOPED_LOCK(&h->lock);
+	l->done = true;
+	pthread_cond_broadcast(&h->cond);
 }
 
-/* The root is written, a later step failed: take everything back. */
-static void undo(struct host_vol *vol, struct pending *p, struct volume *v, struct ublk_dev *dev,
-		 uint64_t op_id)
+static void local_side_start(struct local_side *l, struct host_vol *vol, const struct root *root,
+			     uint64_t op_id)
 {
-	struct host *h = vol->h;
-	struct fmt_err fe = {{0}};
-	int r = 0;
-
-	if (dev) {
-		r = ublk_dev_remove(dev, true, op_id, &fe);
-		if (r)
-			log_err("volume %s: undoing its create: device not removed: %s", vol->name,
-				fe.msg);
-	}
-	if (v && !r) {
-		r = volume_destroy(v, op_id, &fe);
-		if (r)
-			log_warn("volume %s: undoing its create: %s; the reaper tries again",
-				 vol->name, fe.msg[0] ? fe.msg : strerror(-r));
-		volume_close(v);
-	}
-	/* Kept in any case: a retried PUT may still land. */
-	pending_leave(h, p, true);
+	*l = (struct local_side){.vol = vol, .root = root, .op_id = op_id};
+	l->job.run = local_side_run;
+	/* A pool of its own: its jobs never wait for the requests that wait for them. */
+	pool_submit(vol->h->create_pool, &l->job);
 }
 
-static int create_new(struct host_vol *vol, struct pending *p, const char *etag, uint64_t op_id,
-		      struct op_err *err)
+static void local_side_wait(struct local_side *l)
 {
-	struct host *h = vol->h;
-	struct fmt_err fe = {{0}};
-	struct ublk_dev *dev = NULL;
-	struct volume *v = NULL;
-	int r = volume_open(h->e, vol->name, CLAIM_OWN, false, &p->root, etag, op_id, &v, &fe);
+	struct host *h = l->vol->h;
+	SCOPED_LOCK(&h->lock);
 
-	if (r) {
-		r = op_fail_engine(err, r, "opening it", vol->name, &fe);
-		undo(vol, p, NULL, NULL, op_id);
-		return r;
+	while (!l->done)
+		pthread_cond_wait(&h->cond, &h->lock);
+}
+
+/*
+ * A device that the kernel does not let go needs its volume: both are kept, out of reach, until the
+ * daemon ends. The next one removes the device, because its volume is on no list.
+ */
+static void local_side_keep(struct local_side *l, const struct fmt_err *fe)
+{
+	struct host *h = l->vol->h;
+
+	log_err("volume %s: undoing its create: device not removed: %s", l->vol->name, fe->msg);
+	vol_set(l->vol, HOST_FAILED, l->v, l->dev);
+	SCOPED_LOCK(&h->lock);
+	snprintf(l->vol->why, sizeof(l->vol->why),
+		 "its create failed and its device cannot be removed (%.100s); restart glidefsd",
+		 fe->msg);
+}
+
+/*
+ * Take it back. in_store: the root was written, so it goes too; what cannot be removed now is the
+ * reaper's, by the pending record. The caller disposes of the record.
+ */
+static void local_side_undo(struct local_side *l, bool in_store)
+{
+	struct host *h = l->vol->h;
+	struct fmt_err fe = {{0}};
+	int r;
+
+	if (in_store && (r = root_delete(h->e, l->vol->name, l->root->nonce, l->op_id, &fe)))
+		log_warn("volume %s: undoing its create: %s; the reaper tries again", l->vol->name,
+			 fe.msg[0] ? fe.msg : strerror(-r));
+	if (l->dev && ublk_dev_remove(l->dev, true, l->op_id, &fe)) {
+		local_side_keep(l, &fe);
+		return;
 	}
-	vol_set_uuid(vol, p->root.uuid);
-	r = vol_device_add(vol, v, op_id, &dev, err);
-	if (!r) {
-		r = list_set(vol, true);
-		if (r)
-			r = op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
-				    "volume %s: the list of volumes cannot be written to %s: %s",
-				    vol->name, h->cfg.state_dir, strerror(-r));
-	}
-	if (r) {
-		undo(vol, p, v, dev, op_id);
-		return r;
+	if (l->v)
+		volume_close(l->v);
+	pending_local_remove(h, l->root->uuid);
+}
+
+/* ---- the whole ---- */
+
+/* The PUT did not succeed (r); the local side is undone. What the create answers; *again: another
+ * round. */
+static int put_failed(struct host *h, const struct volume_def *d, struct pending *p, int r,
+		      const struct fmt_err *fe, uint64_t op_id, bool *again, struct op_err *err)
+{
+	*again = false;
+	if (r == -ETIMEDOUT) {
+		pending_leave(h, p, false);
+		return op_fail(
+			err, OP_FAULT_STORE, ETIMEDOUT,
+			"volume %s: the store gave no definite answer to its creation (%s); it "
+			"does not exist; a retry of the same create is safe",
+			d->name, fe->msg[0] ? fe->msg : "timeout");
 	}
 	pending_drop(h, p);
-	vol_set(vol, HOST_ATTACHED, v, dev);
+	if (r != -EEXIST)
+		return op_fail_engine(err, r, "writing its root", d->name, fe);
+	return name_taken(h, d, op_id, again, err);
+}
+
+/* Root and device are there: make it last. */
+static int create_finish(struct host_vol *vol, struct local_side *l, const char *etag,
+			 struct op_err *err)
+{
+	int r;
+
+	volume_created(l->v, etag);
+	r = list_set(vol, true);
+	if (r)
+		return op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
+			       "volume %s: the list of volumes cannot be written to %s: %s",
+			       vol->name, vol->h->cfg.state_dir, strerror(-r));
+	vol_set(vol, HOST_ATTACHED, l->v, l->dev);
 	return 0;
+}
+
+/* One attempt. 0: created. 1: it exists as asked, and is to be attached. */
+static int create_round(struct host_vol *vol, const struct volume_def *d, uint64_t deadline,
+			uint64_t op_id, bool *again, struct op_err *err)
+{
+	struct host *h = vol->h;
+	char etag[STORE_ETAG_MAX] = "";
+	struct fmt_err fe = {{0}};
+	struct local_side local;
+	struct pending *p;
+	int r = record_take(h, d, &p, err);
+
+	*again = false;
+	if (r)
+		return r;
+	local_side_start(&local, vol, &p->root, op_id);
+	r = root_create(h->e, &p->root, deadline, op_id, etag, &fe);
+	local_side_wait(&local);
+	if (r) {
+		local_side_undo(&local, false);
+		r = put_failed(h, d, p, r, &fe, op_id, again, err);
+		return r ? r : 1;
+	}
+	r = local.r;
+	if (r)
+		*err = local.err;
+	else
+		r = create_finish(vol, &local, etag, err);
+	if (!r) {
+		pending_drop(h, p);
+		return 0;
+	}
+	local_side_undo(&local, true);
+	/* Kept in any case: a PUT that was retried may still land. */
+	pending_leave(h, p, true);
+	return r;
 }
 
 static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64_t op_id,
 			bool *created, struct op_err *err)
 {
 	struct host *h = vol->h;
-	char etag[STORE_ETAG_MAX] = "";
+	uint64_t deadline = now_ns() + h->cfg.create_timeout_ns;
 	struct volume_info info;
-	struct pending *p;
-	int r;
+	bool again = true;
+	int r = 0;
 
 	switch (vol->state) {
 	case HOST_RECOVERING:
@@ -219,12 +293,10 @@ static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64
 	case HOST_DETACHED:
 		break;
 	}
-	r = root_put(h, d, &p, etag, op_id, err);
-	if (r < 0)
-		return r;
-	if (r)
+	for (int round = 0; again && round < CREATE_ROUNDS; round++)
+		r = create_round(vol, d, deadline, op_id, &again, err);
+	if (r > 0)
 		return vol_attach(vol, CLAIM_OWN, op_id, err);
-	r = create_new(vol, p, etag, op_id, err);
 	*created = !r;
 	return r;
 }

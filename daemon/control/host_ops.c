@@ -63,6 +63,8 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 	bool opened = !v;
 	int r;
 
+	if (vol->state == HOST_FAILED && v)
+		return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s: %s", vol->name, vol->why);
 	if (opened) {
 		struct root root;
 
@@ -322,7 +324,7 @@ static int forget_failed(struct host_vol *vol, bool force, struct op_err *err)
 {
 	int r;
 
-	if (!force)
+	if (!force || vol->v)
 		return op_fail(err, OP_FAULT_CONFLICT, EBUSY,
 			       "volume %s could not be attached (%s); detach it with force to "
 			       "forget it on this "
@@ -422,10 +424,36 @@ int host_detach(struct host *h, const char *name, bool force, uint64_t timeout_n
 	return r;
 }
 
-static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err)
+/* Another host may have seized it without our having noticed: then it is not ours to remove. */
+static int check_still_ours(struct host_vol *vol, uint64_t op_id, struct op_err *err)
 {
 	struct fmt_err fe = {{0}};
 	struct volume_info info;
+	struct root root;
+	int r;
+
+	volume_info_read(vol->v, &info);
+	if (info.mode == VOLUME_FENCED)
+		return op_fail(err, OP_FAULT_CONFLICT, ESTALE,
+			       "volume %s is not this host's any more: %s", vol->name, info.why);
+	r = root_load(vol->h->e, vol->name, op_id, &root, NULL, &fe);
+	if (r == -ENOENT)
+		return 0;
+	if (r)
+		return op_fail_engine(err, r, "reading its root", vol->name, &fe);
+	if (memcmp(root.uuid, info.root.uuid, sizeof(root.uuid)) ||
+	    root.generation != info.root.generation)
+		return op_fail(
+			err, OP_FAULT_CONFLICT, ESTALE,
+			"volume %s is not this host's any more: generation %llu belongs to %s",
+			vol->name, (unsigned long long)root.generation,
+			root.owner[0] ? root.owner : "nobody");
+	return 0;
+}
+
+static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
 	struct volume *v;
 	int r;
 
@@ -439,10 +467,9 @@ static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 		if (r)
 			return r;
 	}
-	volume_info_read(vol->v, &info);
-	if (info.mode == VOLUME_FENCED)
-		return op_fail(err, OP_FAULT_CONFLICT, ESTALE,
-			       "volume %s is not this host's any more: %s", vol->name, info.why);
+	r = check_still_ours(vol, op_id, err);
+	if (r)
+		return r;
 	r = vol_stop(vol, force, op_id, err);
 	if (r)
 		return r;

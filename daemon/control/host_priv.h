@@ -9,6 +9,7 @@
 #include "control/host.h"
 
 #define HOST_BUCKETS      1024
+#define CREATE_THREADS    8
 #define NAME_WAITERS_MAX  16
 #define NAME_WAIT_NS      (30 * NSEC_PER_SEC)
 #define RETRY_BACKOFF_MIN (1 * NSEC_PER_SEC)
@@ -55,6 +56,7 @@ struct host {
 	struct engine *e;
 	struct ublk_host *u;
 	struct pool *pool;
+	struct pool *create_pool; /* local sides of creates, see host_create.c */
 	int state_fd, pending_fd,
 		volumes_fd; /* state_dir, state_dir/pending, cache_dir/volumes or -1 */
 
@@ -118,6 +120,8 @@ bool pending_matches(struct host *h, const struct root *r);
 bool pending_has_name(struct host *h, const char *name);
 /* Reap what is due; returns when the next one is due (0 = none). Maintenance thread. */
 uint64_t pending_reap(struct host *h);
+/* Remove what a create that is undone left under cache_dir/volumes; its volume is closed. */
+void pending_local_remove(struct host *h, const uint8_t uuid[16]);
 void pending_free_all(struct host *h);
 
 /* ---- host_ops.c ---- */

@@ -224,7 +224,7 @@ void pending_free_all(struct host *h)
 
 /* What the engine left of a volume that was undone: a directory of plain files named by its uuid.
  */
-static void local_state_remove(struct host *h, const uint8_t uuid[16])
+void pending_local_remove(struct host *h, const uint8_t uuid[16])
 {
 	char name[37];
 	struct dirent *de;
@@ -261,18 +261,23 @@ static bool record_reap(struct host *h, struct pending *p)
 
 	if (!vol)
 		return false;
-	/* The name may be held by another, later volume; this one's root is told apart by its
-	 * nonce. */
+	/*
+	 * The name may be held by another, later volume; this one's root is told apart by its
+	 * nonce. If it is this one it is whole, or its device hangs: then it is undone after the
+	 * next start.
+	 */
 	if (vol->state != HOST_DETACHED && !memcmp(vol->uuid, p->root.uuid, sizeof(vol->uuid))) {
+		bool whole = vol->listed;
+
 		vol_end(vol);
-		return true;
+		return whole;
 	}
 	r = root_delete(h->e, p->root.name, p->root.nonce, timing_op_id(), &fe);
 	/* Somebody else's root has the name: ours is not there. */
 	if (r == -ESTALE || r == -EEXIST)
 		r = 0;
 	if (!r)
-		local_state_remove(h, p->root.uuid);
+		pending_local_remove(h, p->root.uuid);
 	vol_end(vol);
 	pthread_mutex_lock(&h->lock);
 	if (r) {

@@ -145,10 +145,12 @@ enum disk_op {
 	DISK_LOG_FSYNC,
 	DISK_UNLINK
 };
-extern int (*disk_fault_hook)(enum disk_op op, uint64_t layer_seq);
+extern int (*disk_fault_hook)(enum disk_op op, uint64_t layer_seq); /* atomic */
 static inline int disk_fault(enum disk_op op, uint64_t seq)
 {
-	return unlikely(disk_fault_hook != NULL) ? disk_fault_hook(op, seq) : 0;
+	int (*hook)(enum disk_op, uint64_t) = __atomic_load_n(&disk_fault_hook, __ATOMIC_ACQUIRE);
+
+	return unlikely(hook != NULL) ? hook(op, seq) : 0;
 }
 
 #endif

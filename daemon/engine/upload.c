@@ -277,6 +277,8 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 	struct view *vw;
 	int r = 0;
 
+	if (v->unborn)
+		return fmt_fail(err, -EAGAIN, "its root is still being written");
 	if (volume_mode(v) == VOLUME_FENCED || volume_mode(v) == VOLUME_POISONED) {
 		pthread_mutex_lock(&v->lock);
 		fmt_fail(err, -EIO, "%.190s", v->why);

@@ -185,8 +185,7 @@ int volume_view_change(struct volume *v, struct view *vw, bool cut)
 		msgs[i].change = &c;
 		worker_post(v->lane[i]->w, &msgs[i].msg);
 		/* Here lanes disagree: tests make that last. */
-		if (unlikely(worker_pause_hook != NULL))
-			worker_pause_hook(UINT_MAX);
+		worker_pause(UINT_MAX);
 	}
 	pthread_mutex_unlock(&v->lock);
 
@@ -226,7 +225,7 @@ int volume_switch_layer(struct volume *v)
 	if (r)
 		goto out;
 	layer_reserve_like(v->next, cur->active, SWITCH_RESERVE_CHUNKS);
-	rec.bytes = cur->active->data_bytes;
+	rec.bytes = layer_data_bytes(cur->active);
 	vw = view_new(v->next, cur->active, cur->manifest);
 	if (!vw) {
 		r = -ENOMEM;

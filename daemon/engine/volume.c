@@ -128,7 +128,8 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 		return -ENOMEM;
 	if (created) {
 		v->root = *created;
-		snprintf(v->etag, sizeof(v->etag), "%s", etag);
+		snprintf(v->etag, sizeof(v->etag), "%s", etag ? etag : "");
+		v->unborn = !etag;
 	} else {
 		r = root_load(e, name, op_id, &v->root, v->etag, err);
 		if (r)
@@ -175,6 +176,14 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 err:
 	volume_free(v);
 	return r;
+}
+
+void volume_created(struct volume *v, const char *etag)
+{
+	pthread_mutex_lock(&v->mut);
+	snprintf(v->etag, sizeof(v->etag), "%s", etag);
+	v->unborn = false;
+	pthread_mutex_unlock(&v->mut);
 }
 
 void volume_close(struct volume *v)

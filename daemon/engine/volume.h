@@ -67,13 +67,16 @@ enum volume_claim {
 
 /*
  * Open a volume on this host: load the root (or use `created`, just written by root_create with its
- * etag), claim it, bind or recover the local state under cache_dir/volumes/UUID (mismatch:
+ * etag; etag NULL: its PUT is in flight, so nothing is published before volume_created()), claim it,
+ * bind or recover the local state under cache_dir/volumes/UUID (mismatch:
  * quarantined, and the store's image is served only if `local_expected` is false, else -EUCLEAN).
  * It has no lanes yet.
  */
 int volume_open(struct engine *e, const char *name, enum volume_claim claim, bool local_expected,
 		const struct root *created, const char *etag, uint64_t op_id, struct volume **out,
 		struct fmt_err *err) __must_check;
+/* The PUT of a volume opened without an etag succeeded. Not from a worker. */
+void volume_created(struct volume *v, const char *etag);
 /*
  * Close without uploading; local state stays for the next open. Lanes must be removed. Cancels a
  * running upload.

@@ -71,6 +71,7 @@ struct volume {
 
 	struct root root;          /* as last published; written under mut + lock */
 	char etag[STORE_ETAG_MAX]; /* under mut */
+	bool unborn;		   /* under mut: the root's first PUT is in flight, see volume_created() */
 	struct publish *publish;   /* upload.c: a root PUT that is not definite yet; under mut */
 
 	int mode;      /* enum volume_mode, atomic */

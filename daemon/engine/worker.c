@@ -415,8 +415,7 @@ static void *worker_main(void *arg)
 				strerror(-r));
 			abort();
 		}
-		if (unlikely(worker_pause_hook != NULL))
-			worker_pause_hook(w->index);
+		worker_pause(w->index);
 		w->now = now_ns();
 		io_uring_for_each_cqe(&w->ring, head, cqe)
 		{

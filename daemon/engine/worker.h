@@ -94,6 +94,13 @@ void worker_buf_wait(struct worker *w, uint32_t len, struct worker_buf_wait *wai
  * Test hook: called in each loop turn on the worker's thread, and between two announcements of a new view;
  * with index UINT_MAX; may sleep.
  */
-extern void (*worker_pause_hook)(unsigned int index);
+extern void (*worker_pause_hook)(unsigned int index); /* atomic */
+static inline void worker_pause(unsigned int index)
+{
+	void (*hook)(unsigned int) = __atomic_load_n(&worker_pause_hook, __ATOMIC_ACQUIRE);
+
+	if (unlikely(hook != NULL))
+		hook(index);
+}
 
 #endif

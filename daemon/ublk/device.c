@@ -213,6 +213,8 @@ int dev_adopt(struct ublk_dev *dev, const struct ublksrv_ctrl_dev_info *info)
 	dev->flags = info->flags;
 	dev->nr_queues = info->nr_hw_queues;
 	dev->depth = info->queue_depth;
+	dev->first_worker =
+		__atomic_fetch_add(&dev->h->next_worker, dev->nr_queues, __ATOMIC_RELAXED);
 	dev->q = calloc(dev->nr_queues, sizeof(struct ublk_queue *));
 	return dev->q ? 0 : -ENOMEM;
 }
@@ -357,17 +359,24 @@ static void fetch_refused(void *arg, int err)
 		ublk_ctrl_cancel_start(dev->h->ctrl, (uint32_t)dev->id);
 }
 
-int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
+/* Queues go to workers in turn, from one on that is the device's own. */
+static struct worker *queue_worker(const struct ublk_dev *dev, unsigned int queue)
 {
 	const struct workers *ws = engine_workers(dev->h->e);
-	unsigned int first =
-		__atomic_fetch_add(&dev->h->next_worker, dev->nr_queues, __ATOMIC_RELAXED);
+
+	return ws->w[(dev->first_worker + queue) % ws->nr];
+}
+
+int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
+{
 	uint64_t start = now_ns();
 	int r = 0;
 
 	for (unsigned int i = 0; i < dev->nr_queues && !r; i++) {
+		struct worker *w = queue_worker(dev, i);
 		struct ublk_queue_config c = {
-			.w = ws->w[(first + i) % ws->nr],
+			.w = w,
+			.lane = dev->lanes[worker_index(w)],
 			.cdev_fd = dev->cdev_fd,
 			.index = i,
 			.depth = dev->depth,
@@ -395,7 +404,7 @@ int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
 int dev_add_lanes(struct ublk_dev *dev)
 {
 	for (unsigned int i = 0; i < dev->nr_queues; i++) {
-		struct worker *w = queue_worker(dev->q[i]);
+		struct worker *w = queue_worker(dev, i);
 		struct lane **lane = &dev->lanes[worker_index(w)];
 		int r;
 
@@ -406,7 +415,8 @@ int dev_add_lanes(struct ublk_dev *dev)
 				return r;
 			dev->has_lanes = true;
 		}
-		queue_set_lane(dev->q[i], *lane);
+		if (dev->q[i])
+			queue_set_lane(dev->q[i], *lane);
 	}
 	return 0;
 }

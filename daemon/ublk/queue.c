@@ -324,6 +324,7 @@ int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out)
 	pthread_mutex_init(&q->lock, NULL);
 	cond_init_mono(&q->cond);
 	q->c = *c;
+	q->lane = c->lane;
 	q->slot = -1;
 	q->refs = 1;
 	q->add_msg.run = queue_add_run;
@@ -380,11 +381,6 @@ int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns)
 		r = q->arm_error;
 	pthread_mutex_unlock(&q->lock);
 	return r;
-}
-
-struct worker *queue_worker(const struct ublk_queue *q)
-{
-	return q->c.w;
 }
 
 void queue_set_lane(struct ublk_queue *q, struct lane *lane)

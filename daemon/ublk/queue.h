@@ -23,6 +23,7 @@ enum ublk_queue_mode {
 
 struct ublk_queue_config {
 	struct worker *w;
+	struct lane *lane; /* or NULL: queue_set_lane() follows */
 	int cdev_fd;
 	unsigned int index, depth;
 	bool scan;       /* arm with CAP_SYS_ADMIN: the kernel may scan partitions */
@@ -42,11 +43,11 @@ int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out) 
  * never be armed; -errno: not armed. On failure only queue_release is left to do.
  */
 int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns) __must_check;
-/* Its worker. */
-struct worker *queue_worker(const struct ublk_queue *q);
 /*
- * Where its requests go; once, before START_DEV or END_USER_RECOVERY lets any come. A lane is not
- * needed to arm, so a queue that could not be armed leaves nothing on the volume.
+ * Where its requests go, unless it was known from the start; before START_DEV lets any come. A lane
+ * is not needed to arm a new device, so a queue that could not be armed leaves nothing on the
+ * volume. (One that is recovered may get requests as soon as all queues are armed, on newer drivers
+ * before END_USER_RECOVERY.)
  */
 void queue_set_lane(struct ublk_queue *q, struct lane *lane);
 /* From now on; a request already in the engine is finished. Any thread, does not block. */

@@ -209,17 +209,18 @@ static int dev_recover(struct ublk_dev *dev, struct ublksrv_ctrl_dev_info *info,
 	r = dev_open_cdev(dev, deadline);
 	if (r)
 		return dev_fail(dev, "open of the char device", r, err);
+	r = dev_add_lanes(dev);
+	if (r)
+		return dev_fail(dev, "lanes", r, err);
 	/*
-	 * From here it is all queues or none: a driver before 6.16 cannot start another recovery of
-	 * a device of which only some are armed. So a slow worker is waited for.
+	 * Requests may come as soon as all queues are armed (measured on 7.3), or with
+	 * END_USER_RECOVERY. From here it is all queues or none: a driver before 6.16 cannot start
+	 * another recovery of a device of which only some are armed. So a slow worker is waited
+	 * for.
 	 */
 	r = dev_arm(dev, deadline + RECOVER_ARM_EXTRA_NS);
 	if (r)
 		return dev_fail(dev, "arming of queues", r, err);
-	r = dev_add_lanes(dev);
-	if (r)
-		return dev_fail(dev, "lanes", r, err);
-	/* Requests come from here on. */
 	r = dev_cmd(dev, UBLK_U_CMD_END_USER_RECOVERY, (uint64_t)getpid(), NULL, 0, deadline,
 		    &dev->late_start);
 	if (r < 0)

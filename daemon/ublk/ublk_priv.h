@@ -56,6 +56,7 @@ struct ublk_dev {
 	uint64_t flags; /* granted */
 	bool scan;      /* the kernel may scan partitions */
 	unsigned int nr_queues, depth;
+	unsigned int first_worker;
 	struct ublk_queue **q; /* nr_queues, NULL: never posted or released */
 	struct lane **lanes;   /* by worker, NULL: none */
 	bool has_lanes;
@@ -77,7 +78,7 @@ int dev_cmd(struct ublk_dev *dev, uint32_t op, uint64_t data, void *buf, uint16_
 int dev_open_cdev(struct ublk_dev *dev, uint64_t deadline_ns);
 /* All queues posted to their workers, then awaited. */
 int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns);
-/* Lanes for the armed queues; before requests can come. */
+/* Lanes for the queues there are or will be; before requests can come. */
 int dev_add_lanes(struct ublk_dev *dev);
 /* Set "volume NAME: ublk PHASE of device N failed: ..." and return r. */
 int dev_fail(const struct ublk_dev *dev, const char *phase, int r, struct fmt_err *err);

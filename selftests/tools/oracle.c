@@ -20,7 +20,7 @@
 
 struct options {
 	const char *device, *truth, *journal, *status;
-	uint64_t seed, ops, seconds, max_bytes, rate, position, journal_bytes, granularity;
+	uint64_t seed, ops, seconds, max_bytes, rate, limit, position, journal_bytes, granularity;
 	unsigned int threads, buffered, read, discard, zeroes, flush, fua;
 	bool fill, tolerate, strict_edges, after_power_loss, settle, no_buffered;
 };
@@ -569,6 +569,7 @@ static const char usage_text[] =
 	"  --threads N (8)   by O_DIRECT\n"
 	"  --buffered N (0)  through the page cache, on the last quarter of the device\n"
 	"  --max-bytes N (512K) of one request\n"
+	"  --limit N         random requests by O_DIRECT stay in the first N bytes\n"
 	"  --read, --flush, --discard, --zeroes, --fua PERCENT (10, 3, 0, 0, 10 of the writes)\n"
 	"  --granularity N (4096) of discard; what it leaves at the edges may be kept or zero,\n"
 	"  --strict-edges    must be kept\n"
@@ -599,6 +600,7 @@ static const struct {
 	OPT("seconds", OPT_U64, seconds),
 	OPT("max-bytes", OPT_U64, max_bytes),
 	OPT("rate", OPT_U64, rate),
+	OPT("limit", OPT_U64, limit),
 	OPT("position", OPT_U64, position),
 	OPT("journal-bytes", OPT_U64, journal_bytes),
 	OPT("granularity", OPT_U64, granularity),
@@ -665,6 +667,8 @@ static void target_open(struct oracle *o)
 	bytes = target_bytes(o->direct_fd, o->o.device, &o->is_block);
 	o->nr_sectors = bytes / TOOL_SECTOR;
 	o->direct_sectors = ROUND_DOWN(o->o.buffered ? o->nr_sectors / 4 * 3 : o->nr_sectors, 8);
+	if (o->o.limit)
+		o->direct_sectors = MIN(o->direct_sectors, ROUND_DOWN(o->o.limit, 4096) / TOOL_SECTOR);
 	if (o->direct_sectors < 2048)
 		errx(EXIT_USE, "%s: too small", o->o.device);
 }

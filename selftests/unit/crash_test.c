@@ -101,7 +101,8 @@ static void *writer_main(void *arg)
 		struct hreq r;
 
 		if (kind < 4) {
-			memcpy(snap, truth->acked, VOL_SECTORS * sizeof(*snap));
+			for (uint32_t s = 0; s < VOL_SECTORS; s++)
+				snap[s] = __atomic_load_n(&truth->acked[s], __ATOMIC_SEQ_CST);
 			hreq_start(w->h, &r, w->id, GFS_FLUSH, 0, 0, NULL, false);
 			if (hreq_wait(&r))
 				break;
@@ -127,7 +128,6 @@ static void *writer_main(void *arg)
 				truth->zero_since_flush[sector + i] = true;
 			sector_fill(buf + i * SECTOR_SIZE, sector + i, v, w->id);
 		}
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		hreq_start(w->h, &r, w->id,
 			   !zero ? GFS_WRITE
 			   : kind % 2 && !(sector % 8) && !(n % 8) ? GFS_DISCARD

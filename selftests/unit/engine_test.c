@@ -223,7 +223,7 @@ static void layer_switch_is_a_consistent_cut(void **state __unused)
 		assert_true(c.bell[i].fd >= 0);
 		worker_call(h.lane[i]->w, bell_start, &c.bell[i]);
 	}
-	worker_pause_hook = lag;
+	__atomic_store_n(&worker_pause_hook, lag, __ATOMIC_RELEASE);
 	pthread_create(&thread, NULL, chain_main, &c);
 	for (int i = 0; i < 60; i++) {
 		c.seen = __atomic_load_n(&c.last, __ATOMIC_ACQUIRE);
@@ -232,7 +232,7 @@ static void layer_switch_is_a_consistent_cut(void **state __unused)
 	}
 	__atomic_store_n(&c.stop, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
-	worker_pause_hook = NULL;
+	__atomic_store_n(&worker_pause_hook, NULL, __ATOMIC_RELEASE);
 	for (int i = 0; i < 2; i++) {
 		bell_ring(&c.bell[i], NULL);
 		harness_until(bell_closed, &c.bell[i], "end of a doorbell");
@@ -248,13 +248,12 @@ static void layer_switch_is_a_consistent_cut(void **state __unused)
 
 /* ---- disks ---- */
 
-static enum disk_op fault_op;
-static int fault_res; /* atomic */
-static int fault_hits;
+/* Atomic all three: workers of an earlier setting may still look. */
+static int fault_op, fault_res, fault_hits;
 
 static int disk_fault_fn(enum disk_op op, uint64_t seq __unused)
 {
-	int r = op == fault_op ? __atomic_load_n(&fault_res, __ATOMIC_ACQUIRE) : 0;
+	int r = (int)op == __atomic_load_n(&fault_op, __ATOMIC_ACQUIRE) ? __atomic_load_n(&fault_res, __ATOMIC_ACQUIRE) : 0;
 
 	if (r)
 		__atomic_add_fetch(&fault_hits, 1, __ATOMIC_RELAXED);
@@ -268,10 +267,11 @@ static bool faults_seen(void *arg __unused)
 
 static void fault_set(enum disk_op op, int res)
 {
-	fault_op = op;
-	fault_hits = 0;
+	__atomic_store_n(&fault_res, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&fault_op, (int)op, __ATOMIC_RELEASE);
+	__atomic_store_n(&fault_hits, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&fault_res, res, __ATOMIC_RELEASE);
-	disk_fault_hook = disk_fault_fn;
+	__atomic_store_n(&disk_fault_hook, disk_fault_fn, __ATOMIC_RELEASE);
 }
 
 /* Full disk: a write waits, then goes on; past the bound it is ENOSPC; FLUSH and old data are fine. */
@@ -317,7 +317,7 @@ static void full_disk_waits_then_recovers_or_says_enospc(void **state __unused)
 		assert_int_equal(harness_io(&h, GFS_READ, at, 8, got), 0);
 		assert_memory_equal(got, b, sizeof(b)); /* the refused write left no trace */
 		assert_int_equal(harness_io(&h, GFS_WRITE, at, 8, a), 0);
-		disk_fault_hook = NULL;
+		__atomic_store_n(&disk_fault_hook, NULL, __ATOMIC_RELEASE);
 		harness_stop(&h);
 		harness_fini(&h);
 	}
@@ -371,7 +371,7 @@ static void local_disk_error_poisons_layer(void **state __unused)
 			assert_int_equal(harness_io(&h, GFS_WRITE, 8, 8, a), -EIO);
 		else
 			assert_int_equal(harness_io(&h, GFS_FLUSH, 0, 0, NULL), -EIO);
-		disk_fault_hook = NULL;
+		__atomic_store_n(&disk_fault_hook, NULL, __ATOMIC_RELEASE);
 		/* The disk is fine again; what it may have lost is not. */
 		assert_int_equal(harness_io(&h, GFS_FLUSH, 0, 0, NULL), -EIO);
 		assert_int_equal(harness_io(&h, GFS_WRITE, 16, 8, a), -EIO);

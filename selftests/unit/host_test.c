@@ -646,6 +646,67 @@ static void a_hanging_create_delays_no_other_name(void **state)
 	box_stop(&b);
 }
 
+static bool device_there(struct box *b)
+{
+	return model_count() == 1;
+}
+
+static void device_is_made_while_the_put_is_in_flight(void **state)
+{
+	struct creator c;
+	struct box b;
+	pthread_t t;
+
+	box_init(&b, "a");
+	b.create_timeout_ns = 60 * NSEC_PER_SEC;
+	box_start(&b);
+	faults(&b, "put:exports/* hang");
+	c = (struct creator){.b = &b, .name = "vm-1"};
+	assert_int_equal(pthread_create(&t, NULL, creator_main, &c), 0);
+	wait_until(device_there, &b, "the device before the PUT has an answer");
+	assert_int_equal(pthread_tryjoin_np(t, NULL), EBUSY);
+	assert_absent(&b, "vm-1");
+	faults(&b, "seed=1");
+	store_fault_release(b.store);
+	pthread_join(t, NULL);
+	if (c.r)
+		fail_msg("%s", c.err.msg);
+	assert_true(c.created);
+	assert_state(&b, "vm-1", HOST_ATTACHED);
+	box_stop(&b);
+}
+
+static void a_device_that_hangs_keeps_a_failed_create_out_of_reach(void **state)
+{
+	struct op_err err;
+	struct box b;
+	bool created, changed;
+
+	box_init(&b, "a");
+	b.reap_ns = b.forget_ns = 0;
+	box_start(&b);
+	faults(&b, "put:exports/* error=EIO");
+	model.fail_remove = ETIMEDOUT;
+	assert_true(create(&b, "vm-1", &created, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_STORE);
+	assert_state(&b, "vm-1", HOST_FAILED);
+	faults(&b, "seed=1");
+	assert_true(create(&b, "vm-1", &created, &err) < 0);
+	assert_non_null(strstr(err.msg, "restart glidefsd"));
+	assert_true(host_attach(b.host, "vm-1", 1, &changed, &err) < 0);
+	assert_true(host_detach(b.host, "vm-1", true, 0, 1, &err) < 0);
+	assert_true(host_takeover(b.host, "vm-1", true, 1, &err) < 0);
+	assert_int_equal(model_count(), 1);
+	model.fail_remove = 0;
+	box_stop(&b);
+	box_start(&b);
+	wait_until(nothing_pending, &b, "the record is reaped");
+	assert_absent(&b, "vm-1");
+	assert_int_equal(model_count(), 0);
+	must_create(&b, "vm-1");
+	box_stop(&b);
+}
+
 /* ---- life ---- */
 
 static bool readied(struct box *b)
@@ -843,6 +904,10 @@ static void detach_releases_and_another_host_attaches(void **state)
 	assert_true(host_attach(a.host, "vm-1", 1, &changed, &err) < 0);
 	assert_int_equal(host_takeover(a.host, "vm-1", false, 1, &err), 0);
 	assert_state(&a, "vm-1", HOST_ATTACHED);
+	/* The loser has not noticed, and must not remove what is another's. */
+	assert_int_equal(host_remove(b.host, "vm-1", true, 1, &err), -ESTALE);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	assert_true(root_in_store(&a, "vm-1"));
 	box_stop(&b);
 	box_stop(&a);
 }
@@ -1008,6 +1073,8 @@ int main(void)
 		cmocka_unit_test(unwritable_list_undoes_the_create),
 		cmocka_unit_test(one_of_many_creates_of_a_name_wins),
 		cmocka_unit_test(a_hanging_create_delays_no_other_name),
+		cmocka_unit_test(device_is_made_while_the_put_is_in_flight),
+		cmocka_unit_test(a_device_that_hangs_keeps_a_failed_create_out_of_reach),
 		cmocka_unit_test(restart_recovers_the_same_devices_and_removes_leaked_ones),
 		cmocka_unit_test(recovery_waits_for_a_store_that_is_away),
 		cmocka_unit_test(failed_recovery_of_a_device_is_tried_again),

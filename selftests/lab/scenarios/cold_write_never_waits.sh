@@ -13,7 +13,7 @@
 
 mkdisk cache store
 daemon_start a
-dev=$(volume_create vm1 64M)
+dev=$(volume_create vm1 32M)
 oracle_start "$dev" --fill
 oracle_wait
 glidefs detach vm1

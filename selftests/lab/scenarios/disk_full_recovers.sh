@@ -32,12 +32,12 @@ writes_wait()
 }
 
 mkdisk store
-dm_create small "0 262144 linear $(lab_disk cache) 0" # 128 MiB
+dm_create small "0 131072 linear $(lab_disk cache) 0" # 64 MiB
 mkfs_fast /dev/mapper/small
 mount_at /dev/mapper/small "$LAB_MNT/cache"
 
-daemon_start a cache.min_free_bytes=16M upload.dirty_bytes=16M cache.space_wait_s=120 io.slow_ms=1000
-dev=$(volume_create vm1 192M)
+daemon_start a cache.min_free_bytes=8M upload.dirty_bytes=8M cache.space_wait_s=120 io.slow_ms=1000
+dev=$(volume_create vm1 96M)
 store_full
 oracle_start "$dev" --fill --threads 4
 wait_for 60 "writes that wait for space" writes_wait
@@ -50,15 +50,15 @@ glidefs drain vm1
 
 # Now nothing makes room: ENOSPC, after the bound.
 daemon_stop
-daemon_start a cache.min_free_bytes=16M upload.dirty_bytes=16M "cache.space_wait_s=$bound" \
+daemon_start a cache.min_free_bytes=8M upload.dirty_bytes=8M "cache.space_wait_s=$bound" \
 	io.slow_ms=1000
 dev=$(volume_dev vm1)
 store_full
-oracle_start "$dev" --threads 4 --tolerate --flush 2 --read 5
+oracle_start "$dev" --threads 4 --tolerate --flush 2 --read 5 --fill --seconds 300
 wait_for 100 "a write that failed" oracle_passed errors 1
 store_back
 oracle_read
-wait_for 60 "writes after the store came back" oracle_passed acked "$((acked + 200))"
+wait_for 60 "writes after the store came back" oracle_passed acked "$((acked + 50))"
 oracle_stop
 oracle_verify "$dev"
 

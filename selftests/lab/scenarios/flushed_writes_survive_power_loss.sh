@@ -37,21 +37,21 @@ phase_1()
 	dm_create volatile "0 $sectors log-writes $cache_disk $log_disk"
 	mkfs_fast /dev/mapper/volatile
 	mount_at /dev/mapper/volatile "$LAB_MNT/cache"
-	daemon_start a upload.dirty_bytes=4M upload.age_s=3
+	daemon_start a upload.dirty_bytes=4M upload.age_s=3 cache.min_free_bytes=16M
 	dev=$(volume_create vm1 64M)
 	oracle_start "$dev" --journal "$journal" --threads 6 --buffered 1 --flush 6 --fua 10 \
-		--discard 3 --zeroes 3 --max-bytes 128K
+		--discard 3 --zeroes 3 --max-bytes 128K --rate 300
 	i=1
 	while [ "$i" -le "$cuts" ]; do
 		random 150
 		oracle_progress "$((RND + 30))"
-		position=$(oracle position --journal "$journal")
-		# What is flushed now is in the log before the mark; what comes later may be too.
+		# The power goes for disk and store at one moment: what is flushed by then is in the log
+		# before the mark, and nothing is published between mark and copy.
+		kill -STOP "$(daemon_pid)"
+		remember "position_$i" "$(oracle position --journal "$journal")"
 		set_mark "m$i"
-		# The store of that moment, or a little newer: a daemon may die between publishing and
-		# dropping what it published.
 		cp -a "$LAB_MNT/store/objects" "$LAB_MNT/store/objects.m$i"
-		remember "position_$i" "$position"
+		kill -CONT "$(daemon_pid)"
 		i=$((i + 1))
 	done
 	sync -f "$LAB_MNT/store"
@@ -67,7 +67,7 @@ judge() # INDEX
 	note "cut $1: $position promises, $(logreplay --log "$log_disk" --mark "m$1" --zero \
 		--seed "$((LAB_SEED + $1))" --target /dev/mapper/replayed)"
 	mount_at /dev/mapper/replayed "$LAB_MNT/cache"
-	daemon_start a "store.url=file://$LAB_MNT/store/objects.m$1"
+	daemon_start a "store.url=file://$LAB_MNT/store/objects.m$1" cache.min_free_bytes=16M
 	dev=$(volume_dev vm1)
 	[ -b "$dev" ] || fail "cut $1: no device after recovery: $(glidefs show vm1)"
 	oracle_verify "$dev" --journal "$journal" --position "$position" --after-power-loss

@@ -8,7 +8,7 @@
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
 
-images=25
+images=12
 [ "$LAB_FULL" = 0 ] || images=200
 objects=$LAB_MNT/store/objects
 status=$LAB_TMP/causal.status

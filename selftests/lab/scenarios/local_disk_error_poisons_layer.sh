@@ -23,6 +23,11 @@ disk_table()
 	dmsetup resume --noudevsync flaky
 }
 
+flush()
+{
+	dd if=/dev/zero of="$dev" count=0 conv=fsync,notrunc
+}
+
 poisoned()
 {
 	glidefs --json show vm1 | grep -q '"mode":"poisoned"'
@@ -33,11 +38,11 @@ modprobe dm-flakey
 dm_create flaky "0 $sectors linear $disk 0"
 mkfs_fast /dev/mapper/flaky
 mount_at /dev/mapper/flaky "$LAB_MNT/cache"
-daemon_start a upload.age_s=600 upload.dirty_bytes=1G
+daemon_start a upload.age_s=600 upload.dirty_bytes=1G cache.min_free_bytes=16M
 dev=$(volume_create vm1 32M)
 oracle_start "$dev" --ops 400 --flush 8 --max-bytes 64K
 oracle_wait
-fsync "$dev"
+flush
 sync
 
 disk_table "0 $sectors flakey $disk 0 0 3600 1 error_writes"
@@ -48,12 +53,12 @@ oracle_stop
 note "$(glidefs --json show vm1 | sed -n 's/.*"why":"\([^"]*\)".*/\1/p')"
 equal "layer.poisoned events" "$(grep -c '"layer.poisoned"' "$(host_dir a)/timing.jsonl")" 1
 grep -q read-only "$(host_dir a)/glidefsd.log" || fail "the log does not say that vm1 is read-only"
-! fsync "$dev" || fail "FLUSH succeeds on a poisoned layer"
+! flush || fail "FLUSH succeeds on a poisoned layer"
 oracle_verify "$dev"
 
 # The disk is well again; what failed once has still failed.
 disk_table "0 $sectors linear $disk 0"
-! fsync "$dev" || fail "FLUSH was retried and called good"
+! flush || fail "FLUSH was retried and called good"
 ! dd if=/dev/zero of="$dev" bs=4k count=1 oflag=direct conv=notrunc ||
 	fail "a poisoned volume takes writes"
 oracle_verify "$dev"

@@ -17,8 +17,8 @@ all_zeros() # DEVICE BYTES
 
 mkdisk cache store
 daemon_start a upload.age_s=2
-dev=$(volume_create vm1 64M)
-all_zeros "$dev" 67108864
+dev=$(volume_create vm1 32M)
+all_zeros "$dev" 33554432
 
 oracle_start "$dev" --ops 150 --max-bytes 8K --read 0 --discard 5 --zeroes 5
 oracle_wait
@@ -35,7 +35,7 @@ daemon_start b
 HOST=b glidefs attach vm1
 oracle_verify "$(HOST=b volume_dev vm1)"
 HOST=b glidefs rm vm1
-dev=$(HOST=b volume_create vm1 64M)
-all_zeros "$dev" 67108864
+dev=$(HOST=b volume_create vm1 32M)
+all_zeros "$dev" 33554432
 daemon_stop b
 daemon_stop

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Switches for tests, taken from the environment so that no configuration file can turn them on by
+ * mistake. Announced loudly in the log.
+ *
+ *   GFS_DEBUG_WORKER_PAUSE_MS=MS[:INDEX]  each worker, or the one of that index, sleeps so long in
+ * every turn of its loop
+ */
+#ifndef GFS_CONTROL_DEBUG_H
+#define GFS_CONTROL_DEBUG_H
+
+#include "lib/util.h"
+
+/* Before workers start. -EINVAL when a switch cannot be understood (logged). */
+int debug_setup(void) __must_check;
+
+#endif
