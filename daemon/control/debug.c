@@ -2,7 +2,9 @@
 /* Debug switches; see debug.h. Set once before any worker runs, read by workers. */
 #include "control/debug.h"
 
+#include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "engine/worker.h"
 #include "lib/log.h"
@@ -11,37 +13,40 @@
 #define PAUSE_MS_MAX 3600000u
 
 static unsigned int pause_ms;
-static int pause_index = -1; /* -1: all */
+static bool pause_all;
+static unsigned int pause_index; /* UINT_MAX: while lanes disagree about a switch, see view.c */
 
 static void pause_worker(unsigned int index)
 {
 	const struct timespec ts = {.tv_sec = pause_ms / 1000,
 				    .tv_nsec = pause_ms % 1000 * 1000000L};
 
-	if (pause_index < 0 || index == (unsigned int)pause_index)
+	if (pause_all || index == pause_index)
 		nanosleep(&ts, NULL);
 }
 
 int debug_setup(void)
 {
 	const char *pause = getenv(PAUSE_ENV);
-	unsigned int index;
 	char excess;
 	int n;
 
 	if (!pause)
 		return 0;
-	n = sscanf(pause, "%9u:%3u%c", &pause_ms, &index, &excess);
-	if (n == 2)
-		pause_index = (int)index;
-	else if (n != 1 || sscanf(pause, "%*u%c", &excess) == 1)
-		n = 0;
-	if (!n || pause_ms > PAUSE_MS_MAX) {
-		log_err(PAUSE_ENV "=%s: not MS or MS:INDEX, with at most %u ms", pause,
+	n = sscanf(pause, "%9u:%3u%c", &pause_ms, &pause_index, &excess);
+	if (n == 1 && !strcmp(pause + strspn(pause, "0123456789"), ":switch")) {
+		pause_index = UINT_MAX;
+		n = 2;
+	} else if (n == 1) {
+		pause_all = true;
+		n = sscanf(pause, "%*u%c", &excess) == 1 ? 0 : 1;
+	}
+	if (n < 1 || n > 2 || pause_ms > PAUSE_MS_MAX) {
+		log_err(PAUSE_ENV "=%s: not MS, MS:INDEX or MS:switch, with at most %u ms", pause,
 			PAUSE_MS_MAX);
 		return -EINVAL;
 	}
-	log_warn("WORKERS ARE PAUSED for %u ms in every turn (" PAUSE_ENV ")", pause_ms);
+	log_warn("WORKERS ARE PAUSED (" PAUSE_ENV "=%s)", pause);
 	worker_pause_hook = pause_worker;
 	return 0;
 }

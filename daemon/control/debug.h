@@ -4,7 +4,9 @@
  * mistake. Announced loudly in the log.
  *
  *   GFS_DEBUG_WORKER_PAUSE_MS=MS[:INDEX]  each worker, or the one of that index, sleeps so long in
- * every turn of its loop
+ *                                         every turn of its loop
+ *   GFS_DEBUG_WORKER_PAUSE_MS=MS:switch   a switch of layers lasts so long while some workers have
+ *                                         made it and others have not
  */
 #ifndef GFS_CONTROL_DEBUG_H
 #define GFS_CONTROL_DEBUG_H

@@ -148,7 +148,7 @@ static void round_advance(struct worker *w, struct flush_round *fr)
 		/* Cleared before the images are taken: what completes later sets it for the next
 		 * round. */
 		if (!__atomic_exchange_n(&l->unsynced, 0, __ATOMIC_SEQ_CST) &&
-		    !__atomic_load_n(&l->dirty_granules, __ATOMIC_SEQ_CST)) {
+		    !layer_log_pending(l)) {
 			fr->cur++;
 			continue;
 		}

@@ -242,6 +242,16 @@ static void write_done(struct worker *w, struct worker_op *op, int res)
 		req_finish(req, 0);
 }
 
+/* The transport's error, not the disk's: only this request fails. */
+static void write_copy_failed(struct worker *w, struct worker_op *op, int res __unused)
+{
+	struct gfs_seg *seg = container_of(op, struct gfs_seg, op);
+
+	worker_buf_put(w, seg->buf);
+	seg->buf = NULL;
+	req_finish(seg->req, -EIO);
+}
+
 static void write_submit(struct worker *w, struct gfs_req *req)
 {
 	struct gfs_seg *seg = &req->seg0;
@@ -249,17 +259,14 @@ static void write_submit(struct worker *w, struct gfs_req *req)
 	struct io_uring_sqe *sqe;
 	int r = req->copy(req, seg->buf, seg->len, 0);
 
-	if (!r)
-		r = disk_fault(DISK_WRITE, l->seq);
 	seg->op.done = write_done;
 	if (unlikely(r)) {
-		/* A failed copy is the transport's error, not the disk's. */
-		if (r == -EFAULT) {
-			worker_buf_put(w, seg->buf);
-			seg->buf = NULL;
-			req_finish(req, -EIO);
-			return;
-		}
+		seg->op.done = write_copy_failed;
+		worker_complete(w, &seg->op, r);
+		return;
+	}
+	r = disk_fault(DISK_WRITE, l->seq);
+	if (unlikely(r)) {
 		worker_complete(w, &seg->op, r);
 		return;
 	}

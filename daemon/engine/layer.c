@@ -220,13 +220,34 @@ static bool map_trusted(const struct layer *l)
 	       !strncmp(h->boot_id, boot_id, sizeof(h->boot_id));
 }
 
+/* Start over with an empty map, to be filled from the log. */
+static int map_reset(struct layer *l)
+{
+	int r;
+
+	if (l->map_base)
+		munmap(l->map_base, l->map_len);
+	l->map_base = NULL;
+	if (ftruncate(l->map_fd, 0) < 0)
+		return -errno;
+	r = map_prepare(l);
+	return r ? r : map_attach(l);
+}
+
 void layer_poison(struct layer *l, int err)
 {
 	int none = 0;
 
-	if (__atomic_compare_exchange_n(&l->poisoned, &none, err, false, __ATOMIC_ACQ_REL,
-					__ATOMIC_ACQUIRE))
-		((struct map_header *)l->map_base)->poisoned = err;
+	if (!__atomic_compare_exchange_n(&l->poisoned, &none, err, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE))
+		return;
+	/*
+	 * By a system call, not through the mapping: on a file system that failed that would be SIGBUS. If
+	 * it fails here too, a restart finds the layer unreadable.
+	 */
+	if (pwrite(l->map_fd, &err, sizeof(err), offsetof(struct map_header, poisoned)) < 0)
+		log_err("layer %llu: cannot note that it is poisoned: %s",
+			(unsigned long long)l->seq, strerror(errno));
 }
 
 int layer_create(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t seq,
@@ -314,7 +335,7 @@ int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t 
 {
 	struct layer *l = layer_alloc(dirfd, uuid, generation, seq, size_bytes);
 	char data[64], map[64], log[64];
-	bool trusted = false;
+	bool trusted = false, damaged = false;
 	struct stat st;
 	int r;
 
@@ -334,7 +355,7 @@ int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t 
 		goto err;
 	l->data_fd = data_open(l, data, 0);
 	if (l->data_fd < 0) {
-		r = l->data_fd;
+		r = l->data_fd == -ENOENT ? -EUCLEAN : l->data_fd;
 		snprintf(e->msg, sizeof(e->msg), "%s: %s", data, strerror(-r));
 		goto err;
 	}
@@ -359,21 +380,21 @@ int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t 
 		trusted = map_trusted(l);
 	}
 	if (!trusted) {
-		if (l->map_base)
-			munmap(l->map_base, l->map_len);
-		l->map_base = NULL;
-		if (ftruncate(l->map_fd, 0) < 0) {
-			r = -errno;
-			goto err_map;
-		}
-		r = map_prepare(l);
-		if (!r)
-			r = map_attach(l);
+		r = map_reset(l);
 		if (r)
 			goto err_map;
 	}
 	/* Finds the end of the log either way; fills the map from it when that is not trusted. */
 	r = layer_log_replay(l, !trusted, e);
+	if (r == -ESTALE) {
+		/* A map of this boot that lacks what was flushed: the disk lost a part of it. */
+		log_err("%s", e->msg);
+		r = map_reset(l);
+		if (!r)
+			r = layer_log_replay(l, true, e);
+		damaged = true;
+		trusted = false;
+	}
 	if (r)
 		goto err;
 	for (uint64_t c = 0; c < layer_chunks(l); c++)
@@ -386,6 +407,8 @@ int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t 
 	} else {
 		/* Last: only a complete map may be believed by the next start of this boot. */
 		map_header_write(l);
+		if (damaged)
+			layer_poison(l, -EIO);
 	}
 	if (l->touched)
 		l->first_dirty_ns = now_ns();
@@ -406,8 +429,8 @@ err:
 
 int layer_unlink(int dirfd, uint64_t seq)
 {
-	/* The log first: without it the rest is no layer. */
-	static const char *const suffix[] = {"log", "map", "data"};
+	/* The log last: it is what names the layer, so an interrupted removal is found again. */
+	static const char *const suffix[] = {"data", "map", "log"};
 	int r = disk_fault(DISK_UNLINK, seq);
 
 	if (r)
@@ -483,10 +506,14 @@ void layer_granule_dirty(struct layer *l, uint64_t granule)
 		uint64_t bit = 1ull << (i % 64);
 		uint64_t *word = &l->dirty[level][i / 64];
 
-		if (!(__atomic_load_n(word, __ATOMIC_SEQ_CST) & bit) &&
-		    !(__atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit) && level == 0)
-			__atomic_add_fetch(&l->dirty_granules, 1, __ATOMIC_SEQ_CST);
 		i /= 64;
+		if (__atomic_load_n(word, __ATOMIC_SEQ_CST) & bit)
+			continue;
+		/* Counted before it can be collected: the count is never short. */
+		if (level == 0)
+			__atomic_add_fetch(&l->dirty_granules, 1, __ATOMIC_SEQ_CST);
+		if ((__atomic_fetch_or(word, bit, __ATOMIC_SEQ_CST) & bit) && level == 0)
+			__atomic_sub_fetch(&l->dirty_granules, 1, __ATOMIC_SEQ_CST);
 	}
 }
 

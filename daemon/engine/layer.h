@@ -118,6 +118,8 @@ static inline bool layer_dirty(const struct layer *l)
 
 /* ---- flush: collect, fdatasync data, append, fdatasync log; see flush.c ---- */
 
+/* Has anything changed that no batch holds yet? What was acknowledged before the call is seen. */
+bool layer_log_pending(const struct layer *l);
 /*
  * Collect the granules changed since the last call into a log batch (malloc'ed, *buf; *len 0 if
  * none). The batch is stamped for log position l->log_pos. One caller at a time per layer.

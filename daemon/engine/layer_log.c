@@ -25,12 +25,13 @@
 #define LOG_HEADER  4096u
 #define BATCH_MAGIC 0x42464c47u /* "GLFB" */
 #define LOG_STEP    (1 * MiB)
-#define LOG_FIRST   (512 * KiB)
+#define LOG_FIRST   (1 * MiB)
 /*
  * Granules that requests in flight may dirty between their look at layer_log_room() and the
- * look of others: 728 concurrent writes of 512 KiB, or 3640 of 4 KiB.
+ * look of others: 1024 concurrent writes of 512 KiB, the most that one
+ * device's queues can hold.
  */
-#define LOG_SLACK (256 * KiB)
+#define LOG_SLACK (512 * KiB)
 
 struct log_header {
 	char magic[8];
@@ -161,7 +162,8 @@ int layer_log_check(struct layer *l, struct fmt_err *e)
 	return 0;
 }
 
-static int replay_batch(struct layer *l, const struct log_batch *b, const struct log_record *rec)
+static int replay_batch(struct layer *l, const struct log_batch *b, const struct log_record *rec,
+			bool apply)
 {
 	uint64_t granules = DIV_ROUND_UP(l->size_bytes, GRANULE_BYTES);
 	uint64_t words = DIV_ROUND_UP(l->size_bytes, MAP_SECTOR);
@@ -174,6 +176,13 @@ static int replay_batch(struct layer *l, const struct log_batch *b, const struct
 		if (rec[i].granule >= granules)
 			return -EBADMSG;
 		n = MIN(GRANULE_WORDS, words - first);
+		if (!apply) {
+			/* What was valid once stays so: absent never comes back. */
+			for (uint64_t w = 0; w < n; w++)
+				if (~WORD_ABSENT(rec[i].words[w]) & WORD_ABSENT(l->map[first + w]) & 0xff)
+					return -ESTALE;
+			continue;
+		}
 		/* Allocate the map before touching it: a fault on a full disk would be SIGBUS. */
 		r = layer_reserve(l, rec[i].granule * (GRANULE_BYTES / SECTOR_SIZE), 1);
 		if (r)
@@ -214,17 +223,20 @@ int layer_log_replay(struct layer *l, bool apply, struct fmt_err *e)
 			break;
 		if (batch_sum(buf, len) != head.checksum)
 			break;
-		if (apply) {
-			r = replay_batch(l, &head, (struct log_record *)(buf + sizeof(head)));
-			if (r)
-				break;
-		}
+		r = replay_batch(l, &head, (struct log_record *)(buf + sizeof(head)), apply);
+		if (r)
+			break;
 		number++;
 		pos += len;
 	}
 	if (r == -ENODATA)
 		r = 0; /* a file shorter than announced: the log ends there */
-	if (r)
+	if (r == -ESTALE)
+		snprintf(e->msg, sizeof(e->msg),
+			 "layer %llu: its map lacks sectors that the log at byte %llu says were flushed: "
+			 "the local disk lost a part of it",
+			 (unsigned long long)l->seq, (unsigned long long)pos);
+	else if (r)
 		snprintf(e->msg, sizeof(e->msg), "layer %llu: log replay at byte %llu: %s",
 			 (unsigned long long)l->seq, (unsigned long long)pos, strerror(-r));
 	l->log_pos = pos;
@@ -253,6 +265,14 @@ int layer_log_extend(struct layer *l)
 		__atomic_store_n(&l->log_cap, cap + LOG_STEP, __ATOMIC_RELAXED);
 	}
 	return 0;
+}
+
+bool layer_log_pending(const struct layer *l)
+{
+	for (size_t i = 0; i < l->dirty_len[2]; i++)
+		if (__atomic_load_n(&l->dirty[2][i], __ATOMIC_SEQ_CST))
+			return true;
+	return false;
 }
 
 /* Append the image of a granule to the batch under construction, growing it as needed. */
@@ -289,8 +309,6 @@ int layer_log_collect(struct layer *l, void **out, size_t *out_len)
 
 	*out = NULL;
 	*out_len = 0;
-	if (!__atomic_load_n(&l->dirty_granules, __ATOMIC_SEQ_CST))
-		return 0;
 	buf = malloc(4096);
 	if (!buf)
 		return -ENOMEM;

@@ -13,7 +13,10 @@ void layer_granule_dirty(struct layer *l, uint64_t granule);
 int layer_log_init(struct layer *l) __must_check;
 /* Is this the log of the layer that `l` says? Sets log_cap. */
 int layer_log_check(struct layer *l, struct fmt_err *e) __must_check;
-/* Find the end of the log; apply = fill the (empty) map from it. */
+/*
+ * Find the end of the log; apply = fill the (empty) map from it, else check that the map holds all
+ * that it names (-ESTALE: it does not).
+ */
 int layer_log_replay(struct layer *l, bool apply, struct fmt_err *e) __must_check;
 /* Room for all dirty granules plus what may become dirty before the next look. */
 bool layer_log_room(const struct layer *l);

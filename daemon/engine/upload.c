@@ -31,6 +31,11 @@ void upload_forget(struct volume *v)
 	v->publish = NULL;
 }
 
+const uint8_t *upload_nonce(const struct volume *v)
+{
+	return v->publish->root.nonce;
+}
+
 /* ---- manifest ---- */
 
 /* PUT the encoded manifest (taken over) under its fresh, write-once name. */
@@ -270,6 +275,29 @@ static int publish_root(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	return r;
 }
 
+/*
+ * The layer was read back, packed, and is about to be replaced by what is in the store. Storage rule 3:
+ * if the disk failed to keep it, what was read may not be what was written.
+ */
+static int frozen_check(struct volume *v, struct layer *frozen, struct fmt_err *err)
+{
+	int r = disk_fault(DISK_FSYNC, frozen->seq);
+
+	if (!r && fdatasync(frozen->data_fd) < 0)
+		r = -errno;
+	if (r) {
+		layer_poison(frozen, r);
+		volume_set_mode(v, VOLUME_POISONED,
+				"fdatasync of layer %llu failed (%s): it is not published; the volume "
+				"is read-only and uploads nothing more",
+				(unsigned long long)frozen->seq, strerror(-r));
+	}
+	if (__atomic_load_n(&frozen->poisoned, __ATOMIC_ACQUIRE))
+		return fmt_fail(err, -EIO, "local layer %llu had a failed write or fsync",
+				(unsigned long long)frozen->seq);
+	return 0;
+}
+
 /* ---- the whole ---- */
 
 static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struct fmt_err *err)
@@ -279,6 +307,8 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 
 	if (v->unborn)
 		return fmt_fail(err, -EAGAIN, "its root is still being written");
+	if (v->releasing)
+		return fmt_fail(err, -EAGAIN, "the store gave no definite answer to its release yet");
 	if (volume_mode(v) == VOLUME_FENCED || volume_mode(v) == VOLUME_POISONED) {
 		pthread_mutex_lock(&v->lock);
 		fmt_fail(err, -EIO, "%.190s", v->why);
@@ -295,13 +325,10 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 			return r;
 		vw = volume_view_get(v);
 	}
-	if (__atomic_load_n(&vw->frozen->poisoned, __ATOMIC_ACQUIRE)) {
-		r = fmt_fail(err, -EIO, "local layer %llu had a failed write or fsync",
-			     (unsigned long long)vw->frozen->seq);
-		goto out;
-	}
 	if (!v->publish)
 		r = publish_prepare(v, vw, op_id, bytes, err);
+	if (!r && !v->publish->landed)
+		r = frozen_check(v, vw->frozen, err);
 	if (!r && !v->publish->landed)
 		r = publish_root(v, op_id, err);
 	if (r)

@@ -333,8 +333,9 @@ static void merge_fill(struct merge *mg)
 		folded = !any && mg->fold[in_chunk / 64] >> (in_chunk % 64) & 1;
 		if (any || folded) {
 			mg->used++;
-			if (slot_start(mg, s, folded, covered, first_data, end_data))
-				mg->next_block = nr_blocks; /* merge_next reports it */
+			/* Of the layer's own blocks none may be missed: merge_next reports it. */
+			if (slot_start(mg, s, folded, covered, first_data, end_data) && !folded)
+				mg->next_block = nr_blocks;
 		}
 		mg->next_block++;
 	}

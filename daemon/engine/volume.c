@@ -293,32 +293,50 @@ int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id, struct f
 	return r;
 }
 
+/* Under v->mut, after success in the store. */
+static void local_gone(struct volume *v, const char *what)
+{
+	int r;
+
+	pthread_mutex_lock(&v->lock);
+	v->removed = true;
+	pthread_mutex_unlock(&v->lock);
+	r = volume_local_remove(v);
+	if (r)
+		log_warn("volume %s: %s, but its local files remain in %s/volumes/%s: %s",
+			 v->root.name, what, v->e->cache_dir, v->dir_name, strerror(-r));
+}
+
 int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 {
-	struct root root;
-	int r = volume_drain(v, 0, op_id, err);
+	int r = v->releasing ? 0 : volume_drain(v, 0, op_id, err);
 
 	if (r)
 		return r;
 	pthread_mutex_lock(&v->mut);
-	root = v->root;
-	root.owner[0] = '\0';
-	random_bytes(root.nonce, sizeof(root.nonce));
-	r = root_update(v->e, &root, v->etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
-			&v->closing, err);
-	if (!r) {
+	if (!v->releasing) {
+		v->release = v->root;
+		v->release.owner[0] = '\0';
+		random_bytes(v->release.nonce, sizeof(v->release.nonce));
 		pthread_mutex_lock(&v->lock);
-		v->root = root;
-		v->removed = true;
+		v->releasing = true;
 		pthread_mutex_unlock(&v->lock);
-		r = volume_local_remove(v);
-		if (r) {
-			log_warn("volume %s: released, but its local files remain in "
-				 "%s/volumes/%s: %s",
-				 v->root.name, v->e->cache_dir, v->dir_name, strerror(-r));
-			r = 0;
-		}
 	}
+	/*
+	 * Storage rule 11: until the answer is definite the PUT may still land. So no other root is sent,
+	 * no lane is added (volume_lane_add), and a repeated release sends the same bytes again.
+	 */
+	r = root_update(v->e, &v->release, v->etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
+			&v->closing, err);
+	if (!r || r == -ESTALE) {
+		pthread_mutex_lock(&v->lock);
+		v->releasing = false;
+		if (!r)
+			v->root = v->release;
+		pthread_mutex_unlock(&v->lock);
+	}
+	if (!r)
+		local_gone(v, "released");
 	pthread_mutex_unlock(&v->mut);
 	return r;
 }
@@ -328,17 +346,15 @@ int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	int r;
 
 	pthread_mutex_lock(&v->mut);
-	r = root_delete(v->e, v->root.name, NULL, op_id, err);
+	/* Only the root that we know, or the one that we are publishing: never another host's. */
+	r = root_delete(v->e, v->root.name, v->root.nonce, op_id, err);
+	if (r == -ESTALE && v->publish)
+		r = root_delete(v->e, v->root.name, upload_nonce(v), op_id, err);
+	if (r == -ESTALE && v->releasing)
+		r = root_delete(v->e, v->root.name, v->release.nonce, op_id, err);
 	if (!r) {
-		v->removed = true;
 		__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
-		r = volume_local_remove(v);
-		if (r) {
-			log_warn("volume %s: deleted, but its local files remain in %s/volumes/%s: "
-				 "%s",
-				 v->root.name, v->e->cache_dir, v->dir_name, strerror(-r));
-			r = 0;
-		}
+		local_gone(v, "deleted");
 	}
 	pthread_mutex_unlock(&v->mut);
 	return r;
@@ -362,9 +378,9 @@ int volume_lane_add(struct volume *v, struct worker *w, struct lane **out)
 	pthread_mutex_lock(&v->lock);
 	while (v->changing)
 		pthread_cond_wait(&v->cond, &v->lock);
-	if (v->nr_lanes == VOLUME_LANES_MAX) {
+	if (v->nr_lanes == VOLUME_LANES_MAX || v->releasing) {
+		r = v->releasing ? -EBUSY : -ENOSPC;
 		pthread_mutex_unlock(&v->lock);
-		r = -ENOSPC;
 		goto err;
 	}
 	lv->view = view_get(v->view);

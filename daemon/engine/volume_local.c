@@ -131,7 +131,8 @@ static int layers_open(struct volume *v, struct layer *l[3], struct fmt_err *err
 				       v->root.size_bytes, &old, err);
 			if (!r)
 				layer_put(old);
-			if (r == -ESTALE)
+			/* -EUCLEAN: a removal was cut short. What else it may be is not for us to delete. */
+			if (r && r != -ENOENT && r != -EUCLEAN)
 				goto fail;
 			r = layer_unlink(v->dirfd, seq[i]);
 			if (r)

@@ -100,6 +100,8 @@ struct volume {
 	uint32_t reserve_nsectors;
 	uint64_t uploads, upload_failures, upload_bytes; /* under lock */
 	bool uploading;
+	bool releasing; /* `release` was sent, its answer is not definite; written under mut + lock */
+	struct root release;
 	bool removed;                     /* local files are gone: nothing to sync at close */
 	uint64_t gone_reads, gone_writes; /* of lanes removed; under lock */
 };
@@ -208,5 +210,6 @@ void volume_reserve_queue(struct volume *v, uint64_t sector, uint32_t nsectors);
 int volume_upload_locked(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
 /* Free what an upload that did not end left in memory; when the volume is closed. */
 void upload_forget(struct volume *v);
+const uint8_t *upload_nonce(const struct volume *v); /* of v->publish, which is there */
 
 #endif

@@ -114,6 +114,7 @@ int ublk_host_create(const struct ublk_config *c, struct engine *e, struct ublk_
 		r = caps_read(h->ctrl, &h->caps, err);
 	if (r)
 		goto err_out;
+	h->recover_in_one_step = kernel_recovery_needs_one_step(h->caps.kernel);
 	h->heal = kernel_recovery_must_be_whole(h->caps.kernel);
 	h->pins_fixed_files = kernel_pins_fixed_files(h->caps.kernel);
 	r = ublk_features_choose(h->caps.features, false, &flags, why, sizeof(why));
@@ -359,12 +360,15 @@ static void fetch_refused(void *arg, int err)
 		ublk_ctrl_cancel_start(dev->h->ctrl, (uint32_t)dev->id);
 }
 
-/* Queues go to workers in turn, from one on that is the device's own. */
+/*
+ * Queues go to workers in turn, from one on that is the device's own; or all to that one, where
+ * they must be armed in one step.
+ */
 static struct worker *queue_worker(const struct ublk_dev *dev, unsigned int queue)
 {
 	const struct workers *ws = engine_workers(dev->h->e);
 
-	return ws->w[(dev->first_worker + queue) % ws->nr];
+	return ws->w[(dev->first_worker + (dev->one_worker ? 0 : queue)) % ws->nr];
 }
 
 int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
@@ -386,9 +390,11 @@ int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
 			.arg = dev,
 		};
 
-		r = queue_arm_start(&c, &dev->q[i]);
+		r = queue_create(&c, &dev->q[i]);
 	}
-	/* Every posted queue is awaited: one that is given up must be told so. */
+	if (!r)
+		queues_arm(dev->q, dev->nr_queues);
+	/* Every queue is awaited: one that is given up must be told so. */
 	for (unsigned int i = 0; i < dev->nr_queues; i++) {
 		int one = dev->q[i] ? queue_arm_wait(dev->q[i], deadline_ns) : 0;
 

@@ -125,6 +125,11 @@ bool kernel_recovery_must_be_whole(const char *release)
 	return !kernel_at_least(release, 6, 16);
 }
 
+bool kernel_recovery_needs_one_step(const char *release)
+{
+	return kernel_at_least(release, 6, 16) && !kernel_at_least(release, 7, 2);
+}
+
 /* 16 bits of magic, 16 of the host, 32 of host and volume. */
 #define IDENTITY_MAGIC 0x67f5ULL
 

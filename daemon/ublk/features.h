@@ -56,6 +56,13 @@ bool kernel_pins_fixed_files(const char *release);
  * when only some queues were armed.
  */
 bool kernel_recovery_must_be_whole(const char *release);
+/*
+ * From 6.16 to 6.18 (measured; 7.2 is fine again) the FETCHes of a recovery that is cut short after
+ * the first queue and before the last can never be cancelled: the dead process's ring never goes,
+ * and the device is busy until the host is rebooted. There all queues must be armed by one system
+ * call.
+ */
+bool kernel_recovery_needs_one_step(const char *release);
 
 /*
  * The 64 bits of ublksrv_flags that say whose device it is: magic, host, volume. Survives the

@@ -28,7 +28,14 @@ struct ublk_tag {
 	uint16_t tag;
 };
 
-enum queue_state { QUEUE_POSTED, QUEUE_ARMING, QUEUE_ARMED, QUEUE_FAILED, QUEUE_CANCELLED };
+enum queue_state {
+	QUEUE_NEW,
+	QUEUE_POSTED,
+	QUEUE_ARMING,
+	QUEUE_ARMED,
+	QUEUE_FAILED,
+	QUEUE_CANCELLED
+};
 
 struct ublk_queue {
 	struct ublk_queue_config c;
@@ -43,9 +50,13 @@ struct ublk_queue {
 	unsigned int gone;
 	bool tell_idle;
 
+	/* The queues of one message: `state` and `arm_error` are those of its head, under its lock.
+	 */
+	struct ublk_queue *head, *chain;
+
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	int refs; /* atomic: the owner's, the add message's */
+	int refs; /* atomic: the owner's, and one for each message posted */
 	enum queue_state state;
 	int arm_error;
 	bool idle, drained, release_posted, released;
@@ -227,37 +238,47 @@ static void tag_event(struct worker *w, struct worker_op *op, int res)
 
 /* ---- messages, on the worker ---- */
 
-/*
- * The step that makes the queue: from here to worker_flush() nothing waits and nothing else runs on
- * this worker, so no other thread can ever see the queue added and not armed.
- */
-static int queue_arm(struct worker *w, struct ublk_queue *q)
+static void chain_uninstall(struct worker *w, struct ublk_queue *head)
 {
-	int r;
-
-	q->slot = worker_file_install(w, q->c.cdev_fd);
-	if (q->slot < 0) {
-		r = q->slot;
+	for (struct ublk_queue *q = head; q; q = q->chain) {
+		if (q->slot >= 0)
+			worker_file_remove(w, q->slot);
 		q->slot = -1;
-		return r;
+	}
+}
+
+/*
+ * The step that makes the queues: from here to the last worker_flush() nothing waits and nothing
+ * else runs on this worker, so no other thread can ever see a queue added and not armed.
+ */
+static int chain_arm(struct worker *w, struct ublk_queue *head)
+{
+	struct ublk_queue *q;
+	int r = 0;
+
+	for (q = head; q && !r; q = q->chain) {
+		q->slot = worker_file_install(w, q->c.cdev_fd);
+		if (q->slot < 0)
+			r = q->slot;
 	}
 	/*
 	 * What was prepared before is others': it must not be sent with our capability, nor take
 	 * room, for all FETCHes go in one submission.
 	 */
-	r = worker_flush(w);
+	if (!r)
+		r = worker_flush(w);
 	/* The kernel looks at the capability of whoever arms, at that moment. */
-	if (!r && q->c.scan)
+	if (!r && head->c.scan)
 		r = worker_cap_sys_admin(w, true);
 	if (r) {
-		worker_file_remove(w, q->slot);
-		q->slot = -1;
+		chain_uninstall(w, head);
 		return r;
 	}
-	for (unsigned int i = 0; i < q->c.depth; i++)
-		tag_commit(w, &q->tags[i], UBLK_U_IO_FETCH_REQ, 0);
+	for (q = head; q; q = q->chain)
+		for (unsigned int i = 0; i < q->c.depth; i++)
+			tag_commit(w, &q->tags[i], UBLK_U_IO_FETCH_REQ, 0);
 	r = worker_flush(w);
-	if (q->c.scan && worker_cap_sys_admin(w, false))
+	if (head->c.scan && worker_cap_sys_admin(w, false))
 		log_err("worker %u: cannot drop CAP_SYS_ADMIN again", worker_index(w));
 	/* Prepared entries cannot be taken back: they are sent by the next turn of the loop. */
 	return r;
@@ -265,26 +286,27 @@ static int queue_arm(struct worker *w, struct ublk_queue *q)
 
 static void queue_add_run(struct worker *w, struct worker_msg *msg)
 {
-	struct ublk_queue *q = container_of(msg, struct ublk_queue, add_msg);
+	struct ublk_queue *head = container_of(msg, struct ublk_queue, add_msg), *q, *next;
 	bool cancelled;
 	int r;
 
-	pthread_mutex_lock(&q->lock);
-	cancelled = q->state == QUEUE_CANCELLED;
+	pthread_mutex_lock(&head->lock);
+	cancelled = head->state == QUEUE_CANCELLED;
 	if (!cancelled)
-		q->state = QUEUE_ARMING;
-	pthread_mutex_unlock(&q->lock);
+		head->state = QUEUE_ARMING;
+	pthread_mutex_unlock(&head->lock);
 	if (!cancelled) {
-		r = queue_arm(w, q);
-		pthread_mutex_lock(&q->lock);
-		q->state = r ? QUEUE_FAILED : QUEUE_ARMED;
-		q->arm_error = r;
-		/* Without a fixed file nothing was prepared: there is nothing to wait for. */
-		q->idle = q->drained = q->slot < 0;
-		pthread_cond_broadcast(&q->cond);
-		pthread_mutex_unlock(&q->lock);
+		r = chain_arm(w, head);
+		pthread_mutex_lock(&head->lock);
+		head->state = r ? QUEUE_FAILED : QUEUE_ARMED;
+		head->arm_error = r;
+		pthread_cond_broadcast(&head->cond);
+		pthread_mutex_unlock(&head->lock);
 	}
-	queue_put(q);
+	for (q = head; q; q = next) {
+		next = q->chain;
+		queue_put(q);
+	}
 }
 
 static void queue_mode_run(struct worker *w __unused, struct worker_msg *msg)
@@ -312,7 +334,7 @@ static void queue_release_run(struct worker *w, struct worker_msg *msg)
 
 /* ---- other threads ---- */
 
-int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out)
+int queue_create(const struct ublk_queue_config *c, struct ublk_queue **out)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	struct ublk_queue *q = calloc(1, sizeof(*q) + c->depth * sizeof(q->tags[0]));
@@ -327,6 +349,7 @@ int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out)
 	q->lane = c->lane;
 	q->slot = -1;
 	q->refs = 1;
+	q->head = q;
 	q->add_msg.run = queue_add_run;
 	q->mode_msg.run = queue_mode_run;
 	q->release_msg.run = queue_release_run;
@@ -350,8 +373,6 @@ int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out)
 		goto err;
 	}
 	q->ios = p;
-	q->refs++;
-	worker_post(c->w, &q->add_msg);
 	*out = q;
 	return 0;
 err:
@@ -359,27 +380,58 @@ err:
 	return r;
 }
 
+void queues_arm(struct ublk_queue **q, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		struct ublk_queue *tail = q[i];
+
+		if (q[i]->state != QUEUE_NEW)
+			continue;
+		for (unsigned int k = i; k < nr; k++) {
+			if (q[k]->c.w != q[i]->c.w)
+				continue;
+			q[k]->head = q[i];
+			q[k]->state = QUEUE_POSTED;
+			q[k]->refs++;
+			if (q[k] != tail)
+				tail->chain = q[k];
+			tail = q[k];
+		}
+		worker_post(q[i]->c.w, &q[i]->add_msg);
+	}
+}
+
 int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns)
 {
+	struct ublk_queue *head = q->head;
+	bool never = false;
 	int r = 0;
 
-	pthread_mutex_lock(&q->lock);
-	while (q->state == QUEUE_POSTED || q->state == QUEUE_ARMING) {
-		if (cond_wait_until(&q->cond, &q->lock, deadline_ns) != -ETIMEDOUT)
+	pthread_mutex_lock(&head->lock);
+	while (head->state == QUEUE_POSTED || head->state == QUEUE_ARMING) {
+		if (cond_wait_until(&head->cond, &head->lock, deadline_ns) != -ETIMEDOUT)
 			continue;
-		if (q->state == QUEUE_POSTED) {
-			q->state = QUEUE_CANCELLED;
-			q->idle = q->drained = true;
+		if (head->state == QUEUE_POSTED) {
+			head->state = QUEUE_CANCELLED;
 			break;
 		}
 		/* It is being armed this moment: that step does not wait for anybody. */
 		deadline_ns = 0;
 	}
-	if (q->state == QUEUE_CANCELLED)
+	if (head->state == QUEUE_NEW)
+		r = -ECANCELED;
+	else if (head->state == QUEUE_CANCELLED)
 		r = -ETIMEDOUT;
-	else if (q->state == QUEUE_FAILED)
-		r = q->arm_error;
-	pthread_mutex_unlock(&q->lock);
+	else if (head->state == QUEUE_FAILED)
+		r = head->arm_error;
+	/* Without a fixed file nothing was prepared: there is nothing to wait for. */
+	never = r && (head->state != QUEUE_FAILED || q->slot < 0);
+	pthread_mutex_unlock(&head->lock);
+	if (never) {
+		pthread_mutex_lock(&q->lock);
+		q->idle = q->drained = true;
+		pthread_mutex_unlock(&q->lock);
+	}
 	return r;
 }
 

@@ -3,9 +3,10 @@
  * One hardware queue of a ublk device, served by one worker. Requests go to a lane; data is copied
  * with pread and pwrite on the char device (USER_COPY).
  *
- * Invariant: a queue that exists on a worker is armed. The one message that adds the queue installs
- * the char device in the ring, prepares every FETCH and submits them before it returns to the loop,
- * so a worker cannot come to wait between them; and a queue whose message was given up never arms.
+ * Invariant: a queue that exists on a worker is armed. The one message that adds a device's queues
+ * to a worker installs the char device in the ring, prepares every FETCH and submits them all in
+ * one system call, before it returns to the loop. So a worker cannot come to wait between them, a
+ * death leaves all of them armed or none, and queues whose message was given up never arm.
  */
 #ifndef GFS_UBLK_QUEUE_H
 #define GFS_UBLK_QUEUE_H
@@ -33,14 +34,15 @@ struct ublk_queue_config {
 	void *arg;
 };
 
-/*
- * Allocate, map the descriptors, and post the message that adds and arms the queue. The caller owns
- * one reference and calls queue_arm_wait next. Any thread but a worker's. -errno.
+/* Allocate and map the descriptors. Any thread but a worker's. -errno. */
+int queue_create(const struct ublk_queue_config *c, struct ublk_queue **out) __must_check;
+/* Post the messages that add and arm these queues (of one device): one for each worker among them.
  */
-int queue_arm_start(const struct ublk_queue_config *c, struct ublk_queue **out) __must_check;
+void queues_arm(struct ublk_queue **q, unsigned int nr);
 /*
  * Wait until it is armed. -ETIMEDOUT: the worker did not come to it by the deadline, and it will
- * never be armed; -errno: not armed. On failure only queue_release is left to do.
+ * never be armed, nor will those of its message; -ECANCELED: it was not posted; -errno: not armed.
+ * On failure only queue_wait_drained() and queue_release() are left to do.
  */
 int queue_arm_wait(struct ublk_queue *q, uint64_t deadline_ns) __must_check;
 /*

@@ -209,6 +209,7 @@ static int dev_recover(struct ublk_dev *dev, struct ublksrv_ctrl_dev_info *info,
 	r = dev_open_cdev(dev, deadline);
 	if (r)
 		return dev_fail(dev, "open of the char device", r, err);
+	dev->one_worker = h->recover_in_one_step;
 	r = dev_add_lanes(dev);
 	if (r)
 		return dev_fail(dev, "lanes", r, err);

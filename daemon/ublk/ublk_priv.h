@@ -30,6 +30,7 @@ struct ublk_host {
 	struct devmap *map;
 	struct ublk_caps caps;
 	bool pins_fixed_files;
+	bool recover_in_one_step; /* kernel_recovery_needs_one_step() */
 	bool heal;                /* kernel_recovery_must_be_whole() */
 	int no_del_async;         /* atomic: DEL_DEV_ASYNC was refused as unknown */
 	unsigned int next_worker; /* atomic: spreads devices over workers */
@@ -57,6 +58,7 @@ struct ublk_dev {
 	bool scan;      /* the kernel may scan partitions */
 	unsigned int nr_queues, depth;
 	unsigned int first_worker;
+	bool one_worker;       /* all queues on it */
 	struct ublk_queue **q; /* nr_queues, NULL: never posted or released */
 	struct lane **lanes;   /* by worker, NULL: none */
 	bool has_lanes;

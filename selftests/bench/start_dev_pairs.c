@@ -7,9 +7,12 @@
  * A side is one of
  *   bare:ARGUMENTS       a bare_server --loop with these arguments, one process for all its devices
  *   create:SOCKET:BODY   volumes created by PUT with this body, and removed again
- *   attach:SOCKET:NAMES  volumes of these (comma-separated) names attached and detached in turn;
- * all but the one that is awaited are already on their way, so that a slow store costs the
- *                        measurement little time
+ *   attach:SOCKET:NAMES  volumes of these (comma-separated) names attached and detached in turn
+ *
+ * Two attach sides go by a beat: one attach of ours, then one of the reference, in each period,
+ * with the detaches between them, answered or not. A store delay that is a multiple of the period
+ * then only shifts an attach by whole periods: its START_DEV still falls into its own part of one,
+ * and a slow store costs the measurement no time.
  *
  * One thread. Everything is a line protocol over pipes, or one HTTP request at a time per volume.
  */
@@ -24,7 +27,7 @@
 #include <sys/wait.h>
 
 #define STEP_S      60
-#define NAMES_MAX   16
+#define SLOTS_MAX   32
 #define SAMPLES_MAX 4096
 /* Pairs between two looks at the interval. */
 #define LOOK_EVERY 10
@@ -39,8 +42,16 @@ struct side;
 struct side_ops {
 	const char *prefix;
 	void (*open)(struct side *s, char *args);
-	/* One device up, then down. */
+	/* One device up, then down. NULL: goes by the beat. */
 	void (*cycle)(struct side *s);
+};
+
+enum slot_state { SLOT_IDLE, SLOT_ATTACHING, SLOT_ATTACHED, SLOT_DETACHING };
+
+struct slot {
+	const char *name;
+	enum slot_state state;
+	struct http_call *call;
 };
 
 struct side {
@@ -50,9 +61,9 @@ struct side {
 	struct child bare;
 	const char *socket, *body;
 	unsigned int cycles;
-	unsigned int nr_names, next;
-	const char *names[NAMES_MAX];
-	struct http_call *calls[NAMES_MAX]; /* attaches on their way */
+	struct http_call *call; /* of create and remove */
+	unsigned int nr_slots, next_up, next_down;
+	struct slot slots[SLOTS_MAX];
 	double us[SAMPLES_MAX];
 	unsigned int nr_us;
 };
@@ -61,7 +72,7 @@ struct options {
 	const char *name, *pairs_path;
 	enum figure_limit kind;
 	double limit;
-	unsigned int min_pairs, max_pairs, seconds;
+	unsigned int min_pairs, max_pairs, seconds, beat_ms;
 };
 
 static struct child observer;
@@ -175,12 +186,12 @@ static void create_open(struct side *s, char *args)
 	s->body = strtok(NULL, "");
 	if (!s->socket || !s->body)
 		errx(2, "create:SOCKET:BODY");
-	s->calls[0] = call_new();
+	s->call = call_new();
 }
 
 static void create_cycle(struct side *s)
 {
-	struct http_call *c = s->calls[0];
+	struct http_call *c = s->call;
 	char name[64];
 
 	snprintf(name, sizeof(name), "pair-%s-%u", s->label, s->cycles);
@@ -198,30 +209,65 @@ static void attach_open(struct side *s, char *args)
 	names = strtok(NULL, "");
 	if (!s->socket || !names)
 		errx(2, "attach:SOCKET:NAMES");
-	for (char *n = strtok(names, ","); n && s->nr_names < NAMES_MAX; n = strtok(NULL, ","))
-		s->names[s->nr_names++] = n;
-	for (unsigned int i = 0; i < s->nr_names; i++) {
-		s->calls[i] = call_new();
-		begin(s, s->calls[i], "POST", s->names[i], "attach", NULL);
-	}
+	for (char *n = strtok(names, ","); n && s->nr_slots < SLOTS_MAX; n = strtok(NULL, ","))
+		s->slots[s->nr_slots++] = (struct slot){.name = n, .call = call_new()};
 }
 
-static void attach_cycle(struct side *s)
+static void slot_begin(struct side *s, struct slot *slot, const char *verb, enum slot_state state)
 {
-	const char *name = s->names[s->next];
-	struct http_call *c = s->calls[s->next];
+	begin(s, slot->call, "POST", slot->name, verb, NULL);
+	slot->state = state;
+}
 
-	s->next = (s->next + 1) % s->nr_names;
-	finish(c, "attach", name, 200);
-	begin(s, c, "POST", name, "detach", NULL);
-	finish(c, "detach", name, 200);
-	begin(s, c, "POST", name, "attach", NULL);
+/* Take the answers that are there. True: no request is under way. */
+static bool slots_reap(struct side *s)
+{
+	bool quiet = true;
+
+	for (unsigned int i = 0; i < s->nr_slots; i++) {
+		struct slot *slot = &s->slots[i];
+		bool up = slot->state == SLOT_ATTACHING;
+		struct pollfd pfd = {.fd = slot->call->fd, .events = POLLIN};
+
+		if (!up && slot->state != SLOT_DETACHING)
+			continue;
+		if (poll(&pfd, 1, 0) == 1) {
+			finish(slot->call, up ? "attach" : "detach", slot->name, 200);
+			slot->state = up ? SLOT_ATTACHED : SLOT_IDLE;
+		} else {
+			quiet = false;
+		}
+	}
+	return quiet;
+}
+
+/* Begin with the next in turn; if that is not there yet, this beat is left out. */
+static bool slots_up(struct side *s)
+{
+	struct slot *slot = &s->slots[s->next_up];
+
+	if (slot->state != SLOT_IDLE)
+		return false;
+	slot_begin(s, slot, "attach", SLOT_ATTACHING);
+	s->next_up = (s->next_up + 1) % s->nr_slots;
+	return true;
+}
+
+static bool slots_down(struct side *s)
+{
+	struct slot *slot = &s->slots[s->next_down];
+
+	if (slot->state != SLOT_ATTACHED)
+		return false;
+	slot_begin(s, slot, "detach", SLOT_DETACHING);
+	s->next_down = (s->next_down + 1) % s->nr_slots;
+	return true;
 }
 
 static const struct side_ops sides[] = {
 	{"bare:", bare_open, bare_cycle},
 	{"create:", create_open, create_cycle},
-	{"attach:", attach_open, attach_cycle},
+	{"attach:", attach_open, NULL},
 };
 
 static void side_open(struct side *s, const char *label, char *spec)
@@ -237,13 +283,16 @@ static void side_open(struct side *s, const char *label, char *spec)
 
 static void side_close(struct side *s)
 {
-	for (unsigned int i = 0; i < s->nr_names; i++) {
-		finish(s->calls[i], "attach", s->names[i], 200);
-		begin(s, s->calls[i], "POST", s->names[i], "detach", NULL);
-		finish(s->calls[i], "detach", s->names[i], 200);
+	uint64_t deadline = now_ns() + STEP_S * NSEC_PER_SEC;
+
+	while (!slots_reap(s) || slots_down(s)) {
+		if (now_ns() > deadline)
+			errx(2, "%s: volumes do not come down in %d s", s->label, STEP_S);
+		usleep(20000);
 	}
-	for (unsigned int i = 0; i < NAMES_MAX; i++)
-		free(s->calls[i]);
+	for (unsigned int i = 0; i < s->nr_slots; i++)
+		free(s->slots[i].call);
+	free(s->call);
 	if (s->bare.pid) {
 		fclose(s->bare.in);
 		waitpid(s->bare.pid, NULL, 0);
@@ -307,7 +356,21 @@ static void observer_catch_up(struct side *const both[2])
 
 /* ---- measurement ---- */
 
-static void pairs_write(const struct options *o, struct side *const both[2], size_t n)
+/* The first device of a process pays for its threads, mappings and page faults: it does not count.
+ */
+static size_t pairs_nr(struct side *const both[2])
+{
+	unsigned int n = MIN(both[0]->nr_us, both[1]->nr_us);
+
+	return n ? n - 1 : 0;
+}
+
+static struct figure_pair pair_get(struct side *const both[2], size_t i)
+{
+	return (struct figure_pair){both[0]->us[i + 1], both[1]->us[i + 1]};
+}
+
+static void pairs_write(const struct options *o, struct side *const both[2])
 {
 	FILE *f;
 
@@ -316,66 +379,117 @@ static void pairs_write(const struct options *o, struct side *const both[2], siz
 	f = fopen(o->pairs_path, "w");
 	if (!f)
 		err(2, "%s", o->pairs_path);
-	for (size_t i = 0; i < n; i++)
-		fprintf(f, "%.0f %.0f\n", both[0]->us[i], both[1]->us[i]);
+	for (size_t i = 0; i < pairs_nr(both); i++)
+		fprintf(f, "%.0f %.0f\n", pair_get(both, i).ours, pair_get(both, i).ref);
 	fclose(f);
 }
 
-static enum figure_verdict look(const struct options *o, struct side *const both[2], size_t n,
-				struct figure *f, char *why, size_t len)
+struct verdict {
+	enum figure_verdict v;
+	struct figure f;
+	char why[160];
+};
+
+static void look(const struct options *o, struct side *const both[2], struct verdict *out)
 {
 	struct figure_pair pairs[SAMPLES_MAX];
+	size_t n = pairs_nr(both);
 	int r;
 
 	for (size_t i = 0; i < n; i++)
-		pairs[i] = (struct figure_pair){both[0]->us[i], both[1]->us[i]};
-	r = figure_compute(pairs, n, FIGURE_SEED, FIGURE_RESAMPLES, f);
+		pairs[i] = pair_get(both, i);
+	r = figure_compute(pairs, n, FIGURE_SEED, FIGURE_RESAMPLES, &out->f);
 	if (r)
-		errx(2, "figure: %s", strerror(-r));
-	return figure_judge(f, o->kind, o->limit, o->min_pairs, why, len);
+		errx(2, "%s: %zu pairs: %s", o->name, n, strerror(-r));
+	out->v = figure_judge(&out->f, o->kind, o->limit, o->min_pairs, out->why, sizeof(out->why));
 }
 
-static enum figure_verdict measure(const struct options *o, struct side *const both[2])
+/* Is there a verdict, or no more time to find one? Looks now and then. */
+static bool measured(const struct options *o, struct side *const both[2], uint64_t deadline,
+		     struct verdict *out)
 {
-	uint64_t deadline = now_ns() + o->seconds * NSEC_PER_SEC;
-	enum figure_verdict v = FIGURE_UNDECIDED;
-	char why[160] = "no pair";
-	unsigned int n = 0;
-	struct figure f;
+	static size_t looked;
+	size_t n = pairs_nr(both);
 
-	/* The first device of a process pays for its threads, mappings and page faults. */
-	for (int i = 0; i < 2; i++) {
-		both[i]->ops->cycle(both[i]);
-		both[i]->cycles = 1;
+	if (n >= o->min_pairs && n >= looked + LOOK_EVERY) {
+		looked = n;
+		look(o, both, out);
+		if (out->v != FIGURE_UNDECIDED)
+			return true;
 	}
-	observer_catch_up(both);
-	for (int i = 0; i < 2; i++) {
-		both[i]->nr_us--;
-		memmove(both[i]->us, both[i]->us + 1, both[i]->nr_us * sizeof(both[i]->us[0]));
-		both[i]->cycles = 0;
-	}
-	while (v == FIGURE_UNDECIDED && n < o->max_pairs && (now_ns() < deadline || !n)) {
+	return n >= o->max_pairs || (n && now_ns() >= deadline);
+}
+
+static void measure_in_turn(const struct options *o, struct side *const both[2], uint64_t deadline,
+			    struct verdict *out)
+{
+	while (!measured(o, both, deadline, out)) {
 		for (int i = 0; i < 2; i++) {
 			both[i]->ops->cycle(both[i]);
 			both[i]->cycles++;
 			observer_catch_up(both);
 		}
-		n++;
-		if (n >= o->min_pairs && n % LOOK_EVERY == 0)
-			v = look(o, both, n, &f, why, sizeof(why));
 	}
-	v = look(o, both, n, &f, why, sizeof(why));
-	figure_print(stdout, o->name, "ratio", &f, v, why);
-	printf("# %s: START_DEV medians %.0f us ours, %.0f us reference\n", o->name, f.ours, f.ref);
-	pairs_write(o, both, n);
-	return v;
+}
+
+/* Read what the observer says until then. */
+static void observer_until(struct side *const both[2], uint64_t until)
+{
+	uint64_t now;
+	char line[256];
+
+	while ((now = now_ns()) < until)
+		if (child_line(&observer, "ublk_obs", line, sizeof(line),
+			       (unsigned int)((until - now) / NSEC_PER_MSEC) + 1))
+			take_line(both, line);
+}
+
+static void measure_by_beat(const struct options *o, struct side *const both[2], uint64_t deadline,
+			    struct verdict *out)
+{
+	uint64_t quarter_ns = o->beat_ms * NSEC_PER_MSEC / 4, next = now_ns();
+
+	for (unsigned int quarter = 0; !measured(o, both, deadline, out); quarter++) {
+		struct side *s = both[quarter / 2 % 2];
+
+		slots_reap(both[0]);
+		slots_reap(both[1]);
+		if (quarter % 2)
+			slots_down(s);
+		else
+			slots_up(s);
+		next += quarter_ns;
+		observer_until(both, next);
+		/* Nothing measured for long: a server hangs. */
+		if (!pairs_nr(both) && now_ns() > deadline)
+			errx(2, "no pair in %u s", o->seconds);
+	}
+}
+
+static enum figure_verdict measure(const struct options *o, struct side *const both[2])
+{
+	uint64_t deadline = now_ns() + o->seconds * NSEC_PER_SEC;
+	struct verdict verdict = {.v = FIGURE_UNDECIDED};
+
+	if (both[0]->ops->cycle && both[1]->ops->cycle)
+		measure_in_turn(o, both, deadline, &verdict);
+	else if (!both[0]->ops->cycle && !both[1]->ops->cycle)
+		measure_by_beat(o, both, deadline, &verdict);
+	else
+		errx(2, "an attach side goes with an attach side only");
+	look(o, both, &verdict);
+	figure_print(stdout, o->name, "ratio", &verdict.f, verdict.v, verdict.why);
+	printf("# %s: START_DEV medians %.0f us ours, %.0f us reference\n", o->name, verdict.f.ours,
+	       verdict.f.ref);
+	pairs_write(o, both);
+	return verdict.v;
 }
 
 static void usage(FILE *f)
 {
 	fprintf(f, "usage: start_dev_pairs [--max LIMIT] [--min-pairs N] [--max-pairs N] "
 		   "[--seconds S]\n"
-		   "                       [--pairs FILE] NAME OURS REFERENCE\n"
+		   "                       [--beat-ms MS] [--pairs FILE] NAME OURS REFERENCE\n"
 		   "  a side: bare:ARGUMENTS, create:SOCKET:BODY, attach:SOCKET:NAME,...\n"
 		   "  exit status: 0 within the limit, 1 not, 3 undecided, 2 cannot measure\n");
 }
@@ -388,6 +502,7 @@ static void options_parse(int argc, char **argv, struct options *o)
 		{"max-pairs", required_argument, NULL, 'x'},
 		{"seconds", required_argument, NULL, 's'},
 		{"pairs", required_argument, NULL, 'p'},
+		{"beat-ms", required_argument, NULL, 'b'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
@@ -408,6 +523,9 @@ static void options_parse(int argc, char **argv, struct options *o)
 		case 's':
 			o->seconds = (unsigned int)strtoul(optarg, NULL, 0);
 			break;
+		case 'b':
+			o->beat_ms = (unsigned int)strtoul(optarg, NULL, 0);
+			break;
 		case 'p':
 			o->pairs_path = optarg;
 			break;
@@ -419,7 +537,8 @@ static void options_parse(int argc, char **argv, struct options *o)
 			exit(2);
 		}
 	}
-	if (optind != argc - 3 || !o->max_pairs || o->max_pairs > SAMPLES_MAX - NAMES_MAX - 2) {
+	if (optind != argc - 3 || !o->max_pairs || o->beat_ms < 4 ||
+	    o->max_pairs > SAMPLES_MAX - SLOTS_MAX) {
 		usage(stderr);
 		exit(2);
 	}
@@ -430,7 +549,7 @@ int main(int argc, char **argv)
 {
 	static struct side ours, ref;
 	struct side *const both[2] = {&ours, &ref};
-	struct options o = {.min_pairs = 200, .max_pairs = 1000, .seconds = 600};
+	struct options o = {.min_pairs = 200, .max_pairs = 2000, .seconds = 600, .beat_ms = 500};
 	enum figure_verdict v;
 
 	options_parse(argc, argv, &o);

@@ -21,7 +21,9 @@ lab_run = $(LAB)/lab.py --build $(B) $(if $(T),--tests '$(T)') $(if $(HOST),--ho
 	$(if $(CPUS),--cpus $(CPUS)) $(if $(MEM),--mem $(MEM)) $(if $(FULL),--full) \
 	$(if $(KEEP),--keep) $(if $(filter 1,$(V)),--verbose) $(if $(SEED),--seed $(SEED))
 
-.PHONY: lab lab-check lab-list lab-kernels lab-selftest
+.PHONY: lab lab-deps lab-check lab-list lab-kernels lab-selftest
+# All that a run needs, so that several runs can share the build.
+lab-deps: $(LAB_DEPS)
 lab: $(LAB_DEPS)
 	$(Q)$(lab_run) --kernel $(KERNEL) $(if $(JSON),--json $(JSON))
 # Every kernel is tried, also when an earlier one fails.

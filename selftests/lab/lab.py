@@ -37,6 +37,9 @@ GRACE_S = 60
 # A guest beats every 5 s; a busy host may well starve an emulated one for a while.
 HEARTBEAT_S = float(os.environ.get("LAB_HEARTBEAT", "90"))
 BOOT_S = 240
+# Emulation at times loses against a kernel that patches its own text while it boots.  Nothing of ours
+# has run by then.
+BOOT_TRIES = 3
 
 
 def note(message):
@@ -296,6 +299,13 @@ class Lab:
 
     def boot(self, scenario):
         """A guest that said HELLO, or None with the reason told."""
+        for _ in range(BOOT_TRIES):
+            guest = self.boot_once(scenario)
+            if guest:
+                return guest
+        return None
+
+    def boot_once(self, scenario):
         cpus = self.args.cpus or scenario.cpus
         mem = self.args.mem or scenario.mem
         start = time.monotonic()

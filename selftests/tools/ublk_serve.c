@@ -178,7 +178,7 @@ static int setup(void)
 		.cmd_timeout_ns = o.timeout_ms * NSEC_PER_MSEC,
 	};
 	struct engine_config ec;
-	char path[512], url[600], msg[200];
+	char path[512], url[600], msg[200] = "";
 	struct store *store;
 	int r;
 

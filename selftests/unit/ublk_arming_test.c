@@ -152,7 +152,7 @@ static void on_refused(void *arg __unused, int err)
 	__atomic_add_fetch(&refused, 1, __ATOMIC_RELAXED);
 }
 
-static struct ublk_queue *arm_start(struct env *env, unsigned int index, unsigned int depth)
+static struct ublk_queue *create(struct env *env, unsigned int index, unsigned int depth)
 {
 	const struct ublk_queue_config c = {
 		.w = env->ws->w[0],
@@ -164,7 +164,15 @@ static struct ublk_queue *arm_start(struct env *env, unsigned int index, unsigne
 	};
 	struct ublk_queue *q;
 
-	assert_int_equal(queue_arm_start(&c, &q), 0);
+	assert_int_equal(queue_create(&c, &q), 0);
+	return q;
+}
+
+static struct ublk_queue *arm_start(struct env *env, unsigned int index, unsigned int depth)
+{
+	struct ublk_queue *q = create(env, index, depth);
+
+	queues_arm(&q, 1);
 	return q;
 }
 
@@ -267,6 +275,66 @@ static void queue_that_was_given_up_never_arms(void **state)
 	assert_int_equal(refused, 0);
 }
 
+/* A death must leave them all armed, or none: some drivers cannot recover a device in between. */
+static void queues_added_together_are_armed_by_one_call(void **state)
+{
+	enum { NR = 4, DEPTH = 128 };
+	struct env *env = *state;
+	struct ublk_queue *q[NR];
+	unsigned int calls = 0;
+
+	for (unsigned int i = 0; i < NR; i++)
+		q[i] = create(env, i, DEPTH);
+	queues_arm(q, NR);
+	for (unsigned int i = 0; i < NR; i++)
+		assert_int_equal(queue_arm_wait(q[i], now_ns() + SOON_NS), 0);
+	for (unsigned int i = 0; i < NR; i++)
+		queue_end(q[i], true);
+	workers_destroy(env->ws);
+	for (unsigned int i = 0; i < nr_events; i++) {
+		if (!events[i].fetches)
+			continue;
+		assert_int_equal(events[i].fetches, NR * DEPTH);
+		assert_int_equal(events[i].kind, EVENT_SUBMIT);
+		calls++;
+	}
+	assert_int_equal(calls, 1);
+	assert_int_equal(refused, NR * DEPTH);
+}
+
+static void queues_given_up_together_never_arm(void **state)
+{
+	enum { NR = 3 };
+	struct env *env = *state;
+	struct ublk_queue *q[NR];
+
+	for (unsigned int i = 0; i < NR; i++)
+		q[i] = create(env, i, 64);
+	pause_worker(env);
+	queues_arm(q, NR);
+	/* Given up by one is given up by all: in between there is nothing. */
+	for (unsigned int i = 0; i < NR; i++)
+		assert_int_equal(queue_arm_wait(q[i], now_ns() + NSEC_PER_MSEC), -ETIMEDOUT);
+	for (unsigned int i = 0; i < NR; i++)
+		queue_end(q[i], false);
+	sem_post(&resume);
+	workers_destroy(env->ws);
+	assert_int_equal(check_armed_before_wait(64), 0);
+	assert_int_equal(refused, 0);
+}
+
+static void queue_that_was_not_posted_is_let_go(void **state)
+{
+	struct env *env = *state;
+	struct ublk_queue *q = create(env, 0, 64);
+
+	assert_int_equal(queue_arm_wait(q, now_ns() + SOON_NS), -ECANCELED);
+	assert_int_equal(queue_wait_drained(q, now_ns()), 0);
+	queue_end(q, false);
+	workers_destroy(env->ws);
+	assert_int_equal(refused, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -276,6 +344,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(late_worker_still_arms_before_it_waits, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(queue_that_was_given_up_never_arms, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(queues_added_together_are_armed_by_one_call, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(queues_given_up_together_never_arm, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(queue_that_was_not_posted_is_let_go, setup,
 						teardown),
 	};
 

@@ -78,7 +78,14 @@ ratio()
 			< "$LAB_TMP/pairs" > "$LAB_TMP/figure" || verdict=$?
 	done
 	cat "$LAB_TMP/figure"
-	[ "$verdict" = 0 ] || undecided="$undecided $1:$verdict"
+	# Without a limit the number is all there is to say.
+	[ $# -gt 3 ] || return 0
+	case $verdict in
+	0) ;;
+	1) fail "$1 is below the limit" ;;
+	3) undecided="$undecided $1" ;;
+	*) fail "figure: $verdict" ;;
+	esac
 }
 
 mkdisk cache store
@@ -103,20 +110,20 @@ for f in $figures; do
 	ratio "$f" "rand${rw%%_*}" "${f##*_qd}" 0.9
 done
 # The reference writes sectors that are there.
-pairs=5 most=$([ "$LAB_FULL" = 1 ] && echo 40 || echo 10) batch=10
-for depth in 1 32; do
-	ratio "hole_write_qd$depth" randwrite "$depth"
-	hole_first=$((hole_first + most))
-done
-for u in $undecided; do
-	case $u in
-	hole_*) ;;
-	*:1) fail "below the limit:$undecided" ;;
-	*:3) fail "no verdict after $most pairs:$undecided" ;;
-	*) fail "figure:$undecided" ;;
-	esac
-done
+(
+	pairs=5 most=10 batch=10
+	[ "$LAB_FULL" != 1 ] || most=40
+	for depth in 1 32; do
+		ratio "hole_write_qd$depth" randwrite "$depth"
+		hole_first=$((hole_first + most))
+	done
+)
 kill -TERM "$(tail -n 1 "$LAB_TMP/pids")"
 wait_for 30 "end of the bare server" gone "$ref"
 glidefs rm vm
 daemon_stop a
+# A wide interval is no pass, but on a busy machine a reduced count proves nothing either way.
+if [ -n "$undecided" ]; then
+	[ "$LAB_FULL" = 1 ] && fail "no verdict after $most pairs:$undecided"
+	skip "no verdict after $most pairs:$undecided: make bench measures longer"
+fi

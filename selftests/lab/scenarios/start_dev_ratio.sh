@@ -15,20 +15,22 @@ if [ "$LAB_FULL" = 1 ]; then
 	pairs=200 seconds=700
 fi
 
-# measure ARGUMENTS...: a figure, with a deadline; fails unless it passes.
+# measure ARGUMENTS...: a figure, with a deadline. Fails when it is over its limit.
 measure()
 {
 	status=0
 	within $((seconds + 120)) start_dev_pairs --min-pairs "$pairs" --seconds "$seconds" "$@" \
-		|| status=$?
+		> "$LAB_TMP/figure" 2>&1 || status=$?
+	cat "$LAB_TMP/figure"
 	case $status in
 	0) ;;
 	1) fail "over the limit" ;;
-	3) fail "no verdict: too few pairs within $seconds s" ;;
-	*) fail "start_dev_pairs: $status" ;;
+	3) undecided=1 ;;
+	*) fail "start_dev_pairs: $(tail -n 1 "$LAB_TMP/figure")" ;;
 	esac
 }
 
+undecided=0
 mkdisk cache store
 daemon_start a ublk.queues=2 ublk.depth=64
 sock=$(host_dir a)/glidefs.sock
@@ -43,22 +45,30 @@ measure --max 1.05 --pairs "$LAB_TMP/pairs" start_dev_ratio \
 	"bare:--file $LAB_MNT/cache/bare --size $size --queues 2 --depth 64 --flags ${ours##*flags=}"
 no_devices || fail "devices left: $(new_devices)"
 
-# Cold volumes, of two hosts that never saw them: one has a slow store.
-for v in 1 2 3 4 5 6 7 8; do
-	for side in slow fast; do
-		dev=$(volume_create "$side$v" 64M)
-		dd if=/dev/urandom of="$dev" bs=64k count=1 conv=fsync 2> "$LAB_TMP/dd.out"
-		dd if=/dev/urandom of="$dev" bs=64k count=1 seek=1023 conv=fsync 2> "$LAB_TMP/dd.out"
-		glidefs detach "$side$v" > "$LAB_TMP/detach.out"
-	done
+# Cold volumes, of two hosts that never saw them: one has a slow store. An attach there takes several GETs,
+# so more of them are under way.
+slow='' fast=''
+for v in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do
+	slow="$slow${slow:+,}v$v"
+	[ "$v" -gt 8 ] || fast="$fast${fast:+,}w$v"
+done
+for v in $(echo "$slow,$fast" | tr , ' '); do
+	dev=$(volume_create "$v" 64M)
+	dd if=/dev/urandom of="$dev" bs=64k count=1 conv=fsync 2> "$LAB_TMP/dd.out"
+	dd if=/dev/urandom of="$dev" bs=64k count=1 seek=1023 conv=fsync 2> "$LAB_TMP/dd.out"
+	glidefs detach "$v" > "$LAB_TMP/detach.out"
 done
 daemon_stop a
 daemon_start b ublk.queues=2 ublk.depth=64 "store.fault=get delay=2000"
 daemon_start c ublk.queues=2 ublk.depth=64
-measure --max 1.2 start_dev_slow_store_ratio \
-	"attach:$(host_dir b)/glidefs.sock:slow1,slow2,slow3,slow4,slow5,slow6,slow7,slow8" \
-	"attach:$(host_dir c)/glidefs.sock:fast1,fast2,fast3,fast4,fast5,fast6,fast7,fast8"
+measure --max 1.2 --beat-ms 500 start_dev_slow_store_ratio \
+	"attach:$(host_dir b)/glidefs.sock:$slow" "attach:$(host_dir c)/glidefs.sock:$fast"
 # It was slow indeed.
 grep -c '"event":"object.get"' "$(host_dir b)/timing.jsonl" | sed 's/^/# GETs of the slow host: /'
 daemon_stop b
 daemon_stop c
+# A wide interval is no pass, but on a busy machine a reduced count proves nothing either way.
+if [ "$undecided" = 1 ]; then
+	[ "$LAB_FULL" = 1 ] && fail "no verdict within $seconds s for each figure"
+	skip "no verdict within $seconds s: make bench measures longer"
+fi
