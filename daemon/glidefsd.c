@@ -248,6 +248,7 @@ static int control_start(struct daemon *d)
 	r = host_create(&hc, d->engine, d->ublk, d->pool, &d->host, &err);
 	if (r)
 		return fail("volumes of this host", r, &err);
+	host_reap_devices(d->host);
 	r = api_start(&ac, d->host, d->engine, d->pool, &d->api, &err);
 	if (r)
 		return fail("API", r, &err);

@@ -49,6 +49,11 @@ struct host_config {
  */
 int host_create(const struct host_config *c, struct engine *e, struct ublk_host *u,
 		struct pool *pool, struct host **out, struct fmt_err *err) __must_check;
+/*
+ * Remove devices of ours that belong to no volume of the registry. At start before the API, so that
+ * nothing new gets a device meanwhile. Any thread that may block.
+ */
+void host_reap_devices(struct host *h);
 /* Attach every volume of the list, in parallel on the pool; returns at once, on_ready tells. */
 void host_recover_start(struct host *h);
 /* From now on operations are refused and drains end early. Any thread. */

@@ -123,8 +123,8 @@ static void local_side_run(struct pool_job *job)
 	struct fmt_err fe = {{0}};
 
 	vol_set_uuid(l->vol, l->root->uuid);
-	l->r = volume_open(h->e, l->vol->name, CLAIM_OWN, false, l->root, NULL, l->op_id, &l->v,
-			   &fe);
+	l->r = volume_open(h->e, l->vol->name, NULL, CLAIM_OWN, false, l->root, NULL, l->op_id,
+			   &l->v, &fe);
 	if (l->r)
 		l->r = op_fail_engine(&l->err, l->r, "opening it", l->vol->name, &fe);
 	else
@@ -198,15 +198,17 @@ static int put_failed(struct host *h, const struct volume_def *d, struct pending
 		      const struct fmt_err *fe, uint64_t op_id, bool *again, struct op_err *err)
 {
 	*again = false;
-	if (r == -ETIMEDOUT) {
+	/* A PUT of an earlier attempt may still land, however definitely this one failed. */
+	if (r == -ETIMEDOUT || p->maybe)
 		pending_leave(h, p, false);
+	else
+		pending_drop(h, p);
+	if (r == -ETIMEDOUT)
 		return op_fail(
 			err, OP_FAULT_STORE, ETIMEDOUT,
 			"volume %s: the store gave no definite answer to its creation (%s); it "
 			"does not exist; a retry of the same create is safe",
 			d->name, fe->msg[0] ? fe->msg : "timeout");
-	}
-	pending_drop(h, p);
 	if (r != -EEXIST)
 		return op_fail_engine(err, r, "writing its root", d->name, fe);
 	return name_taken(h, d, op_id, again, err);

@@ -60,7 +60,8 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 	struct fmt_err fe = {{0}};
 	struct volume *v = vol->v;
 	struct ublk_dev *dev = NULL;
-	bool opened = !v;
+	/* Its local state is here, and perhaps its device. */
+	bool opened = !v, ours = vol->listed && claim == CLAIM_OWN;
 	int r;
 
 	if (vol->state == HOST_FAILED && v)
@@ -75,8 +76,8 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
 				       vol->name);
 		/* What is on the list has local data; only a takeover may do without. */
-		r = volume_open(h->e, vol->name, claim, vol->listed && claim == CLAIM_OWN, NULL,
-				NULL, op_id, &v, &fe);
+		r = volume_open(h->e, vol->name, ours ? vol->uuid : NULL, claim, ours, NULL, NULL,
+				op_id, &v, &fe);
 		if (r == -ENOENT)
 			return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
 				       vol->name);
@@ -86,7 +87,7 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 	vol_set_uuid(vol, volume_uuid(v));
 	/* A listed volume may have left its device, QUIESCED; a seized one must not come back under
 	 * it. */
-	if (vol->listed && claim == CLAIM_OWN)
+	if (ours)
 		r = vol_device_recover(vol, v, op_id, &dev, err);
 	else
 		r = vol_device_add(vol, v, op_id, &dev, err);
@@ -113,10 +114,12 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 		/*
 		 * Give ownership back, so that another host may try, unless there is local data to
 		 * go on with. If that fails too the volume stays ours in the store, and a later
-		 * attach here finds it.
+		 * attach here finds it. No bytes does not mean clean (zeros), and a release would
+		 * wait for the store without end: it is drained first.
 		 */
 		volume_info_read(v, &info);
-		if (!vol->listed && !info.dirty_bytes && volume_release(v, op_id, &fe))
+		if (!vol->listed && !info.dirty_bytes &&
+		    (volume_drain(v, DRAIN_SLICE_NS, op_id, &fe) || volume_release(v, op_id, &fe)))
 			log_warn("volume %s: not released after its attach failed: %s", vol->name,
 				 fe.msg);
 		volume_close(v);
@@ -309,7 +312,8 @@ static int open_unlisted(struct host_vol *vol, uint64_t op_id, struct op_err *er
 	if (!r && pending_matches(vol->h, &root))
 		r = -ENOENT;
 	if (!r)
-		r = volume_open(vol->h->e, vol->name, CLAIM_OWN, false, NULL, NULL, op_id, &v, &fe);
+		r = volume_open(vol->h->e, vol->name, NULL, CLAIM_OWN, false, NULL, NULL, op_id, &v,
+				&fe);
 	if (r == -ENOENT)
 		return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s does not exist",
 			       vol->name);

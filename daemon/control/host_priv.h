@@ -47,6 +47,7 @@ struct pending {
 	struct root root; /* immutable: name, uuid, nonce identify the PUT */
 	bool active;      /* a create is using it: the reaper keeps off */
 	bool reaped;      /* removed from the store once; a late PUT may still land */
+	bool maybe;       /* a PUT of it may still land: never unset, adopted or not */
 	uint64_t due_ns, forget_at_ns;
 };
 
@@ -143,7 +144,5 @@ int vol_stop(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *er
 
 /* ---- host_recover.c ---- */
 void recover_retry_due(struct host *h, uint64_t *next_ns); /* maintenance thread, under lock */
-/* Devices of ours that belong to no volume of the registry. Any thread that may block. */
-void host_reap_devices(struct host *h);
 
 #endif

@@ -25,7 +25,7 @@ static int recover_one(struct host_vol *vol, struct op_err *err)
 	struct fmt_err fe = {{0}};
 	struct ublk_dev *dev = NULL;
 	struct volume *v = NULL;
-	int r = volume_open(h->e, vol->name, CLAIM_OWN, true, NULL, NULL, op_id, &v, &fe);
+	int r = volume_open(h->e, vol->name, vol->uuid, CLAIM_OWN, true, NULL, NULL, op_id, &v, &fe);
 
 	if (r == -ENOENT) {
 		r = op_fail(err, OP_FAULT_CONFLICT, ENOENT,
@@ -35,13 +35,6 @@ static int recover_one(struct host_vol *vol, struct op_err *err)
 			    vol->name, engine_store(h->e)->url);
 	} else if (r) {
 		r = op_fail_engine(err, r, "opening it", vol->name, &fe);
-	} else if (memcmp(volume_uuid(v), vol->uuid, sizeof(vol->uuid))) {
-		r = op_fail(err, OP_FAULT_CONFLICT, ESTALE,
-			    "volume %s: the store has another volume of this name now (detach with "
-			    "force "
-			    "forgets the old one)",
-			    vol->name);
-		volume_close(v);
 	} else {
 		r = vol_device_recover(vol, v, op_id, &dev, err);
 		if (r)
@@ -144,8 +137,6 @@ void host_recover_start(struct host *h)
 	struct host_vol *vol;
 	unsigned int n = 0;
 
-	/* Before anything new gets a device; what is on the list is known. */
-	host_reap_devices(h);
 	pthread_mutex_lock(&h->lock);
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
 		list_for_each_entry (vol, &h->bucket[i], node)

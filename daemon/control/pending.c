@@ -98,6 +98,7 @@ void pending_leave(struct host *h, struct pending *p, bool now)
 
 	p->active = false;
 	p->reaped = false;
+	p->maybe = true;
 	p->due_ns = t + (now ? 0 : h->cfg.reap_ns);
 	p->forget_at_ns = t + h->cfg.forget_ns;
 	pthread_cond_broadcast(&h->cond);
@@ -158,6 +159,7 @@ static int record_load(struct host *h, const char *file, struct fmt_err *err)
 	p = pending_new(&root);
 	if (!p)
 		return -ENOMEM;
+	p->maybe = true;
 	p->due_ns = now_ns() + h->cfg.reap_ns;
 	p->forget_at_ns = now_ns() + h->cfg.forget_ns;
 	list_add_tail(&p->node, &h->pendings);

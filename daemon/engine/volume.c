@@ -42,13 +42,33 @@ void volume_set_mode(struct volume *v, enum volume_mode mode, const char *fmt, .
 
 /* ---- claim ---- */
 
-static int claim(struct engine *e, enum volume_claim how, struct root *r, char *etag,
-		 uint64_t op_id, struct fmt_err *err)
+/* Is the root the one that was meant? A wrong one must not even be claimed. -ESTALE. */
+static int claim_check(const struct root *r, const uint8_t *uuid, bool owned, struct fmt_err *err)
+{
+	if (uuid && memcmp(r->uuid, uuid, sizeof(r->uuid)))
+		snprintf(err->msg, sizeof(err->msg),
+			 "volume %.60s: the store has another volume of this name now (detach with "
+			 "force forgets the old one)",
+			 r->name);
+	else if (owned && !r->owner[0])
+		snprintf(err->msg, sizeof(err->msg),
+			 "volume %.60s: nobody owns it in the store (generation %llu), though this "
+			 "host has it on its list (detach with force, then attach)",
+			 r->name, (unsigned long long)r->generation);
+	else
+		return 0;
+	return -ESTALE;
+}
+
+static int claim(struct engine *e, enum volume_claim how, const uint8_t *uuid, bool owned,
+		 struct root *r, char *etag, uint64_t op_id, struct fmt_err *err)
 {
 	for (int attempt = 0;; attempt++) {
 		char name[GFS_NAME_MAX];
-		int res;
+		int res = claim_check(r, uuid, owned, err);
 
+		if (res)
+			return res;
 		if (!strcmp(r->owner, e->host_id) && how == CLAIM_OWN)
 			return 0;
 		if (r->owner[0] && strcmp(r->owner, e->host_id) && how == CLAIM_OWN) {
@@ -114,9 +134,9 @@ static struct volume *volume_alloc(struct engine *e)
 	return v;
 }
 
-int volume_open(struct engine *e, const char *name, enum volume_claim how, bool local_expected,
-		const struct root *created, const char *etag, uint64_t op_id, struct volume **out,
-		struct fmt_err *err)
+int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum volume_claim how,
+		bool local_expected, const struct root *created, const char *etag, uint64_t op_id,
+		struct volume **out, struct fmt_err *err)
 {
 	struct timing_rec rec = {
 		.event = TIMING_LAYER_RECOVER, .op_id = op_id, .export_ = name, .dev_id = -1};
@@ -135,7 +155,8 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 		if (r)
 			goto err;
 	}
-	r = claim(e, how, &v->root, v->etag, op_id, err);
+	local_expected = local_expected && how == CLAIM_OWN;
+	r = claim(e, how, uuid, local_expected, &v->root, v->etag, op_id, err);
 	if (r)
 		goto err;
 	uuid_format(v->root.uuid, v->dir_name);
@@ -145,7 +166,7 @@ int volume_open(struct engine *e, const char *name, enum volume_claim how, bool 
 	if (r)
 		goto err;
 	rec.start_ns = now_ns();
-	r = volume_local_open(v, local_expected && how == CLAIM_OWN, m, err);
+	r = volume_local_open(v, local_expected, m, err);
 	manifest_put(m);
 	rec.result = r;
 	timing_emit(&rec);

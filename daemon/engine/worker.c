@@ -15,7 +15,6 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#define RING_SQ_ENTRIES 1024
 #define RING_CQ_ENTRIES 16384
 #define FIXED_FILES_MAX 32768
 #define SMALL_BUF_BYTES (16 * KiB)
@@ -343,7 +342,7 @@ static int ring_setup(struct worker *w)
 	for (size_t i = 0; i < ARRAY_SIZE(flags) && r == -EINVAL; i++) {
 		struct io_uring_params p = {.flags = flags[i], .cq_entries = RING_CQ_ENTRIES};
 
-		r = io_uring_queue_init_params(RING_SQ_ENTRIES, &w->ring, &p);
+		r = io_uring_queue_init_params(WORKER_SQ_ENTRIES, &w->ring, &p);
 	}
 	if (r < 0)
 		return r;

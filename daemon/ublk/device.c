@@ -172,6 +172,10 @@ int dev_new(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_d
 	dev->scan = volume_partitions(v);
 	list_init(&dev->node);
 	snprintf(dev->name, sizeof(dev->name), "%s", volume_name(v));
+	dev->identity = ublk_identity(h->host_id, volume_uuid(v));
+	pthread_mutex_lock(&h->lock);
+	list_add_tail(&dev->node, &h->devs);
+	pthread_mutex_unlock(&h->lock);
 	*out = dev;
 	return 0;
 }
@@ -182,6 +186,7 @@ void dev_free(struct ublk_dev *dev)
 		return;
 	pthread_mutex_lock(&dev->h->lock);
 	list_del(&dev->node);
+	dev->h->devs_freed++;
 	pthread_mutex_unlock(&dev->h->lock);
 	ublk_ctrl_forget(dev->h->ctrl, dev->late_start);
 	ublk_ctrl_forget(dev->h->ctrl, dev->late_stop);
@@ -262,7 +267,7 @@ static int dev_add(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err *e
 		.max_io_buf_bytes = UBLK_IO_BYTES_MAX,
 		.dev_id = UINT32_MAX,
 		.ublksrv_pid = getpid(),
-		.ublksrv_flags = ublk_identity(h->host_id, volume_uuid(dev->v)),
+		.ublksrv_flags = dev->identity,
 	};
 	char why[120];
 	uint64_t asked;
@@ -465,14 +470,6 @@ static int dev_start(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err 
 	return r;
 }
 
-void dev_publish(struct ublk_dev *dev)
-{
-	pthread_mutex_lock(&dev->h->lock);
-	list_add_tail(&dev->node, &dev->h->devs);
-	pthread_mutex_unlock(&dev->h->lock);
-	volume_set_dev_id(dev->v, dev->id);
-}
-
 int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
 		 struct fmt_err *err)
 {
@@ -517,7 +514,7 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 		dev_fail(dev, "device map write", r, err);
 		goto err_undo;
 	}
-	dev_publish(dev);
+	volume_set_dev_id(v, dev->id);
 	*out = dev;
 	return 0;
 err_undo:

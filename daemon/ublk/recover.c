@@ -269,7 +269,7 @@ int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, stru
 		if (r)
 			log_warn("ublk: cannot write the device map: %s", strerror(-r));
 		r = 0;
-		dev_publish(dev);
+		volume_set_dev_id(v, dev->id);
 		*out = dev;
 	} else if (dev->cdev_fd >= 0) {
 		dev_give_back(dev, err);
@@ -281,15 +281,45 @@ int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, stru
 	return r;
 }
 
-static bool dev_is_open(struct ublk_host *h, int dev_id)
+static uint64_t devs_freed(struct ublk_host *h)
 {
-	struct ublk_dev *dev;
 	SCOPED_LOCK(&h->lock);
 
-	list_for_each_entry (dev, &h->devs, node)
-		if (dev->id == dev_id)
-			return true;
-	return false;
+	return h->devs_freed;
+}
+
+/*
+ * Take over the removal of a device whose info was read when `freed` devices of this process were
+ * gone. -EEXIST: this process has one of that identity, being added, served or removed. -EAGAIN:
+ * one went meanwhile; it may have been this one, and its id may be another's by now.
+ */
+static int dev_new_leaked(struct ublk_host *h, const struct ublksrv_ctrl_dev_info *info,
+			  uint64_t freed, struct ublk_dev **out)
+{
+	struct ublk_dev *dev = calloc(1, sizeof(*dev)), *other;
+	int r = 0;
+
+	if (!dev)
+		return -ENOMEM;
+	dev->h = h;
+	dev->id = (int)info->dev_id;
+	dev->identity = info->ublksrv_flags;
+	dev->cdev_fd = -1;
+	snprintf(dev->name, sizeof(dev->name), "(leaked)");
+	pthread_mutex_lock(&h->lock);
+	if (h->devs_freed != freed)
+		r = -EAGAIN;
+	list_for_each_entry (other, &h->devs, node)
+		if (other->identity == dev->identity)
+			r = -EEXIST;
+	if (!r)
+		list_add_tail(&dev->node, &h->devs);
+	pthread_mutex_unlock(&h->lock);
+	if (r)
+		free(dev);
+	else
+		*out = dev;
+	return r;
 }
 
 /* Ours, with nobody behind it, and of no volume that anybody knows. */
@@ -299,9 +329,12 @@ static bool dev_is_leaked(struct ublk_host *h, const struct ublksrv_ctrl_dev_inf
 	struct devmap_entry entry;
 
 	if (!ublk_identity_is_ours(h->host_id, info->ublksrv_flags) ||
-	    info->state == UBLK_S_DEV_LIVE || dev_is_open(h, (int)info->dev_id))
+	    info->state == UBLK_S_DEV_LIVE)
 		return false;
-	/* Never started: whatever it was to become, nobody has seen it. */
+	/*
+	 * Never started: whatever it was to become, nobody has seen it. That it is not of this
+	 * process, which may be adding or removing it, is for dev_new_leaked().
+	 */
 	if (info->state == UBLK_S_DEV_DEAD)
 		return true;
 	if (identity_wanted(h, info->ublksrv_flags))
@@ -328,14 +361,23 @@ int ublk_reap_leaked(struct ublk_host *h, bool (*known)(const uint8_t uuid[16], 
 		return r;
 	for (size_t i = 0; i < nr; i++) {
 		struct ublksrv_ctrl_dev_info info;
+		struct ublk_dev *dev;
 
-		if (dev_info_read(h, ids[i], &info, h->cmd_timeout_ns) ||
-		    !dev_is_leaked(h, &info, known, arg))
+		do {
+			uint64_t freed = devs_freed(h);
+
+			if (dev_info_read(h, ids[i], &info, h->cmd_timeout_ns) ||
+			    !dev_is_leaked(h, &info, known, arg))
+				r = -ENOENT;
+			else
+				r = dev_new_leaked(h, &info, freed, &dev);
+		} while (r == -EAGAIN);
+		if (r)
 			continue;
 		log_warn("ublk: device %d carries our identity but belongs to no volume; removing "
 			 "it",
 			 ids[i]);
-		if (!dev_delete_by_id(h, ids[i], now_ns() + h->cmd_timeout_ns))
+		if (!dev_delete_leaked(dev, now_ns() + h->cmd_timeout_ns))
 			reaped++;
 	}
 	free(ids);

@@ -285,19 +285,10 @@ void ublk_dev_abandon(struct ublk_dev *dev)
 	dev_free(dev);
 }
 
-int dev_delete_by_id(struct ublk_host *h, int dev_id, uint64_t deadline_ns)
+int dev_delete_leaked(struct ublk_dev *dev, uint64_t deadline_ns)
 {
-	struct ublk_dev *dev = calloc(1, sizeof(*dev));
-	int r;
+	int r = dev_teardown(dev, deadline_ns);
 
-	if (!dev)
-		return -ENOMEM;
-	dev->h = h;
-	dev->id = dev_id;
-	dev->cdev_fd = -1;
-	list_init(&dev->node);
-	snprintf(dev->name, sizeof(dev->name), "(leaked)");
-	r = dev_teardown(dev, deadline_ns);
 	if (r == -ETIMEDOUT) {
 		dev_reap_later(dev);
 		return r;

@@ -38,7 +38,8 @@ struct ublk_host {
 	bool closing; /* atomic */
 
 	pthread_mutex_t lock;
-	struct list_head devs;
+	struct list_head devs; /* all there are, from before ADD_DEV until after DEL_DEV */
+	uint64_t devs_freed;   /* how many have left the list */
 	uint64_t *wanted; /* identities recovery asked for: never reaped by this process */
 	size_t nr_wanted;
 };
@@ -49,7 +50,8 @@ enum dev_step { DEV_STOP, DEV_DRAIN, DEV_RELEASE, DEV_CLOSE, DEV_DELETE, DEV_GON
 struct ublk_dev {
 	struct ublk_host *h;
 	struct list_head node; /* h->devs */
-	struct volume *v;      /* NULL once let go */
+	uint64_t identity;
+	struct volume *v; /* NULL once let go */
 	char name[GFS_NAME_MAX];
 	uint64_t op_id;
 	int id; /* -1 before ADD_DEV */
@@ -84,7 +86,6 @@ int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns);
 int dev_add_lanes(struct ublk_dev *dev);
 /* Set "volume NAME: ublk PHASE of device N failed: ..." and return r. */
 int dev_fail(const struct ublk_dev *dev, const char *phase, int r, struct fmt_err *err);
-void dev_publish(struct ublk_dev *dev);
 
 /* remove.c */
 /* Make the volume free of the device: no request in the engine, no lane. */
@@ -99,7 +100,8 @@ void dev_reap_later(struct ublk_dev *dev);
 /* Undo a failed add: the volume is free of it when this returns; the kernel's part may end later.
  */
 void dev_undo(struct ublk_dev *dev);
-int dev_delete_by_id(struct ublk_host *h, int dev_id, uint64_t deadline_ns);
+/* Remove a leaked device, made by dev_new_leaked(); dev is freed now or by the reaper. */
+int dev_delete_leaked(struct ublk_dev *dev, uint64_t deadline_ns);
 
 /* recover.c */
 /* GET_DEV_INFO of any device. */

@@ -67,7 +67,7 @@ static int one_open(struct one *one, struct fmt_err *err)
 		.name = one->name, .size_bytes = o.size_bytes, .partitions = o.partitions};
 	char etag[STORE_ETAG_MAX];
 	struct root root;
-	int r = volume_open(engine, one->name, CLAIM_OWN, false, NULL, NULL, 0, &one->v, err);
+	int r = volume_open(engine, one->name, NULL, CLAIM_OWN, false, NULL, NULL, 0, &one->v, err);
 
 	if (r != -ENOENT)
 		return r;
@@ -75,7 +75,7 @@ static int one_open(struct one *one, struct fmt_err *err)
 	if (!r)
 		r = root_create(engine, &root, now_ns() + 30 * NSEC_PER_SEC, 0, etag, err);
 	if (!r)
-		r = volume_open(engine, one->name, CLAIM_OWN, false, &root, etag, 0, &one->v, err);
+		r = volume_open(engine, one->name, NULL, CLAIM_OWN, false, &root, etag, 0, &one->v, err);
 	return r;
 }
 

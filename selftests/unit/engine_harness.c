@@ -116,7 +116,7 @@ void harness_create(struct harness *h, const char *name, uint64_t size_bytes, ui
 	assert_int_equal(root_prepare(h->e, &def, &root), 0);
 	if (root_create(h->e, &root, 0, 1, etag, &err))
 		fail_msg("root_create: %s", err.msg);
-	if (volume_open(h->e, name, CLAIM_OWN, false, &root, etag, 1, &h->v, &err))
+	if (volume_open(h->e, name, NULL, CLAIM_OWN, false, &root, etag, 1, &h->v, &err))
 		fail_msg("volume_open: %s", err.msg);
 	lanes_add(h);
 }
@@ -125,7 +125,7 @@ int harness_open(struct harness *h, const char *name, enum volume_claim claim, b
 		 struct fmt_err *err)
 {
 	struct fmt_err mine = {""};
-	int r = volume_open(h->e, name, claim, local_expected, NULL, NULL, 1, &h->v,
+	int r = volume_open(h->e, name, NULL, claim, local_expected, NULL, NULL, 1, &h->v,
 			    err ? err : &mine);
 
 	if (r) {

@@ -234,6 +234,7 @@ static void box_start(struct box *b)
 {
 	start_engine(b, "seed=1");
 	start_registry(b);
+	host_reap_devices(b->host);
 	host_recover_start(b->host);
 }
 

@@ -21,6 +21,7 @@
 
 static const uint8_t uuid[16] = {1, 2, 3};
 static char dir[] = "/tmp/gfs-layer-XXXXXX";
+static char copy_dir[64];
 static int dirfd_;
 static uint64_t seed;
 
@@ -328,15 +329,15 @@ static void concurrent_marks_are_never_missed_by_a_flush(void **state __unused)
 		assert_int_equal(layer_reserve(l, 0, 600001), 0);
 		assert_int_equal(layer_sync(l), 0);
 		/* Look at the log as the next boot would, through a copy of the directory. */
-		assert_int_equal(system("rm -rf /tmp/gfs-layer-copy && mkdir /tmp/gfs-layer-copy"),
+		assert_int_equal(system("rm -rf $GFS_COPY && mkdir $GFS_COPY"),
 				 0);
-		copy = open("/tmp/gfs-layer-copy", O_RDONLY | O_DIRECTORY);
+		copy = open(getenv("GFS_COPY"), O_RDONLY | O_DIRECTORY);
 		{
 			char cmd[256];
 
 			snprintf(cmd, sizeof(cmd),
 				 "cp --sparse=always %s/layer-*.log %s/layer-*.data %s", dir, dir,
-				 "/tmp/gfs-layer-copy");
+				 getenv("GFS_COPY"));
 			assert_int_equal(system(cmd), 0);
 		}
 		boot(id);
@@ -358,7 +359,7 @@ static void concurrent_marks_are_never_missed_by_a_flush(void **state __unused)
 		pthread_join(m[i].thread, NULL);
 	layer_put(l);
 	assert_int_equal(layer_unlink(dirfd_, 1), 0);
-	assert_int_equal(system("rm -rf /tmp/gfs-layer-copy"), 0);
+	assert_int_equal(system("rm -rf $GFS_COPY"), 0);
 }
 
 int main(void)
@@ -379,6 +380,8 @@ int main(void)
 	print_message("SEED=%llu\n", (unsigned long long)seed);
 	if (!mkdtemp(dir))
 		return 1;
+	snprintf(copy_dir, sizeof(copy_dir), "%s-copy", dir);
+	setenv("GFS_COPY", copy_dir, 1);
 	dirfd_ = open(dir, O_RDONLY | O_DIRECTORY);
 	r = cmocka_run_group_tests(tests, NULL, NULL);
 	close(dirfd_);
