@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "engine/worker.h"
 #include "lib/log.h"
 
 #define LINE_MAX_CHARS 4096
@@ -82,8 +83,8 @@ const struct config_option config_options[] = {
 	    "threads that serve guest I/O; 0 = one per CPU, 32 at most"),
 	OPT("ublk", "queues", CONFIG_UINT, queues, "2", 2, 64,
 	    "hardware queues asked for each device; the kernel may grant fewer"),
-	OPT("ublk", "depth", CONFIG_UINT, depth, "64", 1, 4096,
-	    "requests in flight per queue"),
+	OPT("ublk", "depth", CONFIG_UINT, depth, "64", 1, WORKER_SQ_ENTRIES / 2,
+	    "requests in flight per queue; queues times depth is 1024 at most"),
 	OPT("ublk", "command_timeout_s", CONFIG_UINT, command_timeout_s, "30", 1, 3600,
 	    "deadline in seconds of each control command to the kernel"),
 };
@@ -347,6 +348,13 @@ static void check_whole(struct parse *p)
 	if (!strcmp(c->state_dir, c->cache_dir))
 		complain(p, "daemon.state_dir and daemon.cache_dir are the same directory, %s",
 			 c->state_dir);
+	/* Or a recovery that is cut short could leave a device half armed: see ublk/queue.h. */
+	if (c->queues * c->depth > WORKER_SQ_ENTRIES)
+		complain(p,
+			 "ublk.queues (%llu) times ublk.depth (%llu) is %llu: %d is the most, "
+			 "because all requests of a device are fetched in one step",
+			 (unsigned long long)c->queues, (unsigned long long)c->depth,
+			 (unsigned long long)(c->queues * c->depth), WORKER_SQ_ENTRIES);
 	for (const char *s = c->host_name; *s; s++) {
 		if (isalnum((unsigned char)*s) || strchr("._-", *s))
 			continue;

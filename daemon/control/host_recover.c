@@ -25,7 +25,8 @@ static int recover_one(struct host_vol *vol, struct op_err *err)
 	struct fmt_err fe = {{0}};
 	struct ublk_dev *dev = NULL;
 	struct volume *v = NULL;
-	int r = volume_open(h->e, vol->name, vol->uuid, CLAIM_OWN, true, NULL, NULL, op_id, &v, &fe);
+	int r = volume_open(h->e, vol->name, vol->uuid, CLAIM_OWN, true, NULL, NULL, op_id, &v,
+			    &fe);
 
 	if (r == -ENOENT) {
 		r = op_fail(err, OP_FAULT_CONFLICT, ENOENT,

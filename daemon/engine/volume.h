@@ -67,11 +67,11 @@ enum volume_claim {
 
 /*
  * Open a volume on this host: load the root (or use `created`, just written by root_create with its
- * etag; etag NULL: its PUT is in flight, so nothing is published before volume_created()), claim it,
- * bind or recover the local state under cache_dir/volumes/UUID (mismatch:
- * quarantined, and the store's image is served only if `local_expected` is false, else -EUCLEAN).
- * It has no lanes yet. -ESTALE, and the root is left alone: it has another uuid than the one
- * expected (NULL: any), or with local_expected and CLAIM_OWN it is not this host's.
+ * etag; etag NULL: its PUT is in flight, so nothing is published before volume_created()), claim
+ * it, bind or recover the local state under cache_dir/volumes/UUID (mismatch: quarantined, and the
+ * store's image is served only if `local_expected` is false, else -EUCLEAN). It has no lanes yet.
+ * -ESTALE, and the root is left alone: it has another uuid than the one expected (NULL: any), or
+ * with local_expected and CLAIM_OWN it is not this host's.
  */
 int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum volume_claim claim,
 		bool local_expected, const struct root *created, const char *etag, uint64_t op_id,

@@ -15,6 +15,9 @@
 #include "lib/list.h"
 #include <liburing.h>
 
+/* What one submission can have. */
+#define WORKER_SQ_ENTRIES 1024
+
 struct worker;
 
 /* A pending ring operation: user_data of its SQE is the address of this. Embedded in its owner. */

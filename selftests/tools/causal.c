@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * causal: writes that depend on each other, over a block device whose server switches layers and uploads
- * meanwhile; and the check that an image of it is a consistent cut.
+ * causal: writes that depend on each other, over a block device whose server switches layers and
+ * uploads meanwhile; and the check that an image of it is a consistent cut.
  *
- * A chain is a region of slots. Its writes are numbered 1, 2, 3, …; each is issued only after the one
- * before was acknowledged, alternately by two threads on two CPUs, so that they pass through different
- * hardware queues. Number n fills one slot, which it leaves to n + slots later. An image is a cut if
- * there is a k so that each slot holds the greatest number up to k that belongs there.
+ * A chain is a region of slots. Its writes are numbered 1, 2, 3, …; each is issued only after the
+ * one before was acknowledged, alternately by two threads on two CPUs, so that they pass through
+ * different hardware queues. Number n fills one slot, which it leaves to n + slots later. An image
+ * is a cut if there is a k so that each slot holds the greatest number up to k that belongs there.
  */
 #include "selftests/tools/tool.h"
 
@@ -42,7 +42,7 @@ struct side {
 	unsigned int parity, cpu;
 };
 
-static bool stop; /* atomic */
+static bool stop;  /* atomic */
 static int failed; /* atomic: errno */
 
 /* An odd factor walks through all slots of a power of two, far from each other. */
@@ -104,8 +104,8 @@ static void *side_main(void *arg)
 		slot_fill(g, c->index, n, buf);
 		r = pwrite_all(c->fd, buf, g->slot_bytes, slot_offset(g, c->index, slot_of(g, n)));
 		if (r) {
-			fprintf(stderr, "causal: write %llu of chain %u: %s\n", (unsigned long long)n,
-				c->index, strerror(-r));
+			fprintf(stderr, "causal: write %llu of chain %u: %s\n",
+				(unsigned long long)n, c->index, strerror(-r));
 			__atomic_store_n(&failed, -r, __ATOMIC_RELEASE);
 			break;
 		}
@@ -204,7 +204,8 @@ static bool slot_read(const struct geometry *g, unsigned int chain, uint32_t slo
 		    h.slot != slot || slot_of(g, h.n) != slot || h.n != first.n ||
 		    (g->seed && h.seed != g->seed)) {
 			fprintf(stderr,
-				"chain %u slot %u, offset %llu: torn or foreign (number %llu, first %llu)\n",
+				"chain %u slot %u, offset %llu: torn or foreign (number %llu, "
+				"first %llu)\n",
 				chain, slot, (unsigned long long)slot_offset(g, chain, slot) + off,
 				(unsigned long long)h.n, (unsigned long long)first.n);
 			return false;
@@ -213,7 +214,8 @@ static bool slot_read(const struct geometry *g, unsigned int chain, uint32_t slo
 	return true;
 }
 
-static unsigned int chain_check(const struct geometry *g, int fd, unsigned int chain, uint64_t *k_out)
+static unsigned int chain_check(const struct geometry *g, int fd, unsigned int chain,
+				uint64_t *k_out)
 {
 	size_t len = (size_t)g->slots * g->slot_bytes;
 	char *buf = alloc_pages_or_die(len);
@@ -236,10 +238,13 @@ static unsigned int chain_check(const struct geometry *g, int fd, unsigned int c
 			continue;
 		if (bad++ < 10)
 			fprintf(stderr,
-				"chain %u: the image holds write %llu but not write %llu, which was "
-				"acknowledged before it was issued: slot %u at offset %llu has %llu\n",
+				"chain %u: the image holds write %llu but not write %llu, which "
+				"was "
+				"acknowledged before it was issued: slot %u at offset %llu has "
+				"%llu\n",
 				chain, (unsigned long long)k, (unsigned long long)n, s,
-				(unsigned long long)slot_offset(g, chain, s), (unsigned long long)have[s]);
+				(unsigned long long)slot_offset(g, chain, s),
+				(unsigned long long)have[s]);
 	}
 	free(have);
 	free(buf);
@@ -274,8 +279,10 @@ static const char usage_text[] =
 	"  --chains N (4) --slots N (256, a power of two) --slot-bytes N (4096)\n"
 	"  --offset N (0) of the first chain on the device\n"
 	"  --seed N (1)\n"
-	"run: each chain writes 1, 2, 3, …, each after the one before was acknowledged, from two CPUs in\n"
-	"turn, until SIGTERM or --seconds. check: each chain of the image must be a prefix, and hold K.\n"
+	"run: each chain writes 1, 2, 3, …, each after the one before was acknowledged, from two "
+	"CPUs in\n"
+	"turn, until SIGTERM or --seconds. check: each chain of the image must be a prefix, and "
+	"hold K.\n"
 	"Exit status: 0 kept, 1 broken, 2 bad use.\n";
 
 int main(int argc, char **argv)
@@ -336,8 +343,9 @@ int main(int argc, char **argv)
 			return EXIT_USE;
 		}
 	}
-	if (!device || !g.chains || g.chains > CHAINS_MAX || !g.slots || (g.slots & (g.slots - 1)) ||
-	    !g.slot_bytes || g.slot_bytes % TOOL_SECTOR || g.offset % TOOL_SECTOR) {
+	if (!device || !g.chains || g.chains > CHAINS_MAX || !g.slots ||
+	    (g.slots & (g.slots - 1)) || !g.slot_bytes || g.slot_bytes % TOOL_SECTOR ||
+	    g.offset % TOOL_SECTOR) {
 		fputs(usage_text, stderr);
 		return EXIT_USE;
 	}

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * fsyncer: creates, appends to, rewrites, renames and removes files below a directory, and keeps a
- * journal on another disk of what fsync has promised; the check holds a file system to it after a crash.
+ * journal on another disk of what fsync has promised; the check holds a file system to it after a
+ * crash.
  *
- * Each thread has a directory of its own. A file begins with a 512-byte head (identity, version), and
- * goes on with records that name file, number and length under a checksum. After fsync of the file: its
- * head has at least that version, and at least that many records are there, whole. After fsync of the
- * directory: the file has at least that name (a later rename may have happened as well), or is gone.
- * What was not synced may be there or not, in part or whole.
+ * Each thread has a directory of its own. A file begins with a 512-byte head (identity, version),
+ * and goes on with records that name file, number and length under a checksum. After fsync of the
+ * file: its head has at least that version, and at least that many records are there, whole. After
+ * fsync of the directory: the file has at least that name (a later rename may have happened as
+ * well), or is gone. What was not synced may be there or not, in part or whole.
  */
 #include "selftests/tools/journal.h"
 
@@ -16,7 +17,7 @@
 #include <signal.h>
 
 #define FSYNC_MAGIC 0x636e797366736667ull
-#define FILES	    16u
+#define FILES       16u
 #define THREADS_MAX 16u
 #define RECORD_MAX  8192u
 #define RECORDS_MAX 64u
@@ -24,11 +25,11 @@
 /* Records: a = thread << 48 | file id, b = value. */
 enum fsync_rec {
 	FSYNC_VERSION = 1, /* b: version of the head */
-	FSYNC_RECORDS,	   /* b: number of records */
-	FSYNC_NAME,	   /* b: number of renames */
-	FSYNC_REMOVING,	   /* from here on it may be gone */
+	FSYNC_RECORDS,     /* b: number of records */
+	FSYNC_NAME,        /* b: number of renames */
+	FSYNC_REMOVING,    /* from here on it may be gone */
 	FSYNC_GONE,
-	FSYNC_RUN,	   /* b: seed */
+	FSYNC_RUN, /* b: seed */
 };
 
 struct file_head {
@@ -39,7 +40,7 @@ struct file_head {
 struct record_head {
 	uint64_t magic, id;
 	uint32_t number, len; /* len of the whole record */
-	uint64_t sum;	      /* of the body */
+	uint64_t sum;         /* of the body */
 };
 
 struct file {
@@ -88,7 +89,8 @@ static uint64_t head_sum(const struct file_head *h)
 
 static int head_write(struct writer *w, struct file *x, int fd)
 {
-	struct file_head h = {.magic = FSYNC_MAGIC, .id = x->id, .version = ++x->version, .seed = f.seed};
+	struct file_head h = {
+		.magic = FSYNC_MAGIC, .id = x->id, .version = ++x->version, .seed = f.seed};
 
 	(void)w;
 	h.sum = head_sum(&h);
@@ -97,7 +99,8 @@ static int head_write(struct writer *w, struct file *x, int fd)
 
 static int record_append(struct writer *w, struct file *x, int fd)
 {
-	uint32_t len = (uint32_t)(sizeof(struct record_head) + 1 + prng_below(&w->prng, RECORD_MAX));
+	uint32_t len =
+		(uint32_t)(sizeof(struct record_head) + 1 + prng_below(&w->prng, RECORD_MAX));
 	struct record_head *h = (struct record_head *)w->buf;
 	int r;
 
@@ -424,7 +427,8 @@ static void promise_check(const struct promises *ps, const struct promise *p)
 		return;
 	}
 	if (names < 0) {
-		/* ext4 makes a new file's name durable with its fsync; POSIX asks for the directory's. */
+		/* ext4 makes a new file's name durable with its fsync; POSIX asks for the
+		 * directory's. */
 		if (p->named && !p->removing)
 			complain(p, "missing; name %llu was synced", (unsigned long long)p->names);
 		return;
@@ -432,7 +436,8 @@ static void promise_check(const struct promises *ps, const struct promise *p)
 	if (names == INT64_MAX)
 		complain(p, "has two names");
 	else if (p->named && (uint64_t)names < p->names)
-		complain(p, "is called %s; name %llu was synced", name, (unsigned long long)p->names);
+		complain(p, "is called %s; name %llu was synced", name,
+			 (unsigned long long)p->names);
 	snprintf(path, sizeof(path), "%s/t%llu/%s", f.dir, (unsigned long long)p->id >> 48, name);
 	fd = open_or_die(path, O_RDONLY);
 	file_check(ps, p, fd, name);
@@ -453,8 +458,8 @@ static int check(uint64_t least)
 			(unsigned long long)least);
 		bad++;
 	}
-	printf("fsyncer: %llu promises about %zu files checked, seed %llu: %s\n", (unsigned long long)n,
-	       ps.nr, (unsigned long long)ps.seed, bad ? "FAILED" : "ok");
+	printf("fsyncer: %llu promises about %zu files checked, seed %llu: %s\n",
+	       (unsigned long long)n, ps.nr, (unsigned long long)ps.seed, bad ? "FAILED" : "ok");
 	return bad ? EXIT_BROKEN : 0;
 }
 
@@ -463,17 +468,19 @@ static const char usage_text[] =
 	"                     [--status FILE]\n"
 	"       fsyncer check --dir DIR --journal FILE [--least N]\n"
 	"\n"
-	"run: works on files below DIR (threads: 4) until SIGTERM or --seconds, and notes in the journal, on a\n"
-	"disk that survives the crash, what fsync has promised. check: after the crash, DIR keeps all of it,\n"
+	"run: works on files below DIR (threads: 4) until SIGTERM or --seconds, and notes in the "
+	"journal, on a\n"
+	"disk that survives the crash, what fsync has promised. check: after the crash, DIR keeps "
+	"all of it,\n"
 	"and the promises are at least N.\n"
 	"Exit status: 0 kept, 1 broken, 2 bad use.\n";
 
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"dir", 1, NULL, 'd'},	  {"journal", 1, NULL, 'j'}, {"seconds", 1, NULL, 't'},
-		{"threads", 1, NULL, 'n'}, {"seed", 1, NULL, 's'},   {"status", 1, NULL, 'S'},
-		{"least", 1, NULL, 'k'},  {NULL, 0, NULL, 0},
+		{"dir", 1, NULL, 'd'},     {"journal", 1, NULL, 'j'}, {"seconds", 1, NULL, 't'},
+		{"threads", 1, NULL, 'n'}, {"seed", 1, NULL, 's'},    {"status", 1, NULL, 'S'},
+		{"least", 1, NULL, 'k'},   {NULL, 0, NULL, 0},
 	};
 	const char *verb = argc > 1 ? argv[1] : "";
 	uint64_t least = 0;

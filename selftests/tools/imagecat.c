@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * imagecat: the images a volume published, from a file:// store without a daemon: every manifest of the
- * volume, or one of them, written out as a raw image. Manifests and packs are write-once, so a whole
- * history of images can be read after the fact. One thread; a sparse image file.
+ * imagecat: the images a volume published, from a file:// store without a daemon: every manifest of
+ * the volume, or one of them, written out as a raw image. Manifests and packs are write-once, so a
+ * whole history of images can be read after the fact. One thread; a sparse image file.
  */
 #include "selftests/tools/tool.h"
 
@@ -73,7 +73,8 @@ static void pack_write_out(const char *store, const struct manifest *m,
 			continue;
 		r = block_decode(b, o.data + b->off, block, m->block_bytes);
 		if (!r && off < m->size_bytes)
-			r = pwrite_all(fd, block, (size_t)MIN((uint64_t)m->block_bytes, m->size_bytes - off),
+			r = pwrite_all(fd, block,
+				       (size_t)MIN((uint64_t)m->block_bytes, m->size_bytes - off),
 				       off);
 		if (r)
 			errx(EXIT_BROKEN, "%s: block %u: %s", key, b->block, strerror(-r));
@@ -127,7 +128,8 @@ static void list(const char *store, const struct root *root)
 
 static const char usage_text[] =
 	"usage: imagecat --list STORE_DIR VOLUME          manifests in the store, oldest first\n"
-	"       imagecat STORE_DIR VOLUME IMAGE [MANIFEST] writes an image, of the root's manifest unless\n"
+	"       imagecat STORE_DIR VOLUME IMAGE [MANIFEST] writes an image, of the root's manifest "
+	"unless\n"
 	"                                                 another one is named\n"
 	"Exit status: 0; 1 an object is missing or corrupt; 2 bad use.\n";
 

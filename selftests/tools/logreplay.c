@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * logreplay: what a disk with a volatile cache may hold after the power went, from the log of a
- * dm-log-writes device (format: Documentation/admin-guide/device-mapper/log-writes.rst in the kernel).
+ * dm-log-writes device (format: Documentation/admin-guide/device-mapper/log-writes.rst in the
+ * kernel).
  *
- * The kernel logs a write when a FLUSH that began after its completion has completed, and a FUA write
- * when it has completed. So the log up to a FLUSH entry is what that FLUSH made durable. A cut at a
- * mark is moved on to just before the next FLUSH entry (--exact: not moved): everything up to the last
- * FLUSH before the cut is written, and each FUA write; of the rest a random part, by seed: nothing,
- * all, or some writes, and of some only some 4 KiB pieces. One thread.
+ * The kernel logs a write when a FLUSH that began after its completion has completed, and a FUA
+ * write when it has completed. So the log up to a FLUSH entry is what that FLUSH made durable. A
+ * cut at a mark is moved on to just before the next FLUSH entry (--exact: not moved): everything up
+ * to the last FLUSH before the cut is written, and each FUA write; of the rest a random part, by
+ * seed: nothing, all, or some writes, and of some only some 4 KiB pieces. One thread.
  */
 #include "selftests/tools/tool.h"
 
@@ -16,7 +17,7 @@
 /* From the kernel's format. */
 #define LOG_MAGIC   0x6a736677736872ull
 #define LOG_FLUSH   1u
-#define LOG_FUA	    2u
+#define LOG_FUA     2u
 #define LOG_DISCARD 4u
 #define LOG_MARK    8u
 
@@ -114,8 +115,8 @@ static void target_copy(struct replay *r, uint64_t from, uint64_t to, uint64_t l
 		if (!res)
 			res = pwrite_all(r->target_fd, r->buf, n, to);
 		if (res)
-			errx(EXIT_USE, "log %llu -> disk %llu, %zu bytes: %s", (unsigned long long)from,
-			     (unsigned long long)to, n, strerror(-res));
+			errx(EXIT_USE, "log %llu -> disk %llu, %zu bytes: %s",
+			     (unsigned long long)from, (unsigned long long)to, n, strerror(-res));
 		from += n;
 		to += n;
 		len -= n;
@@ -143,7 +144,8 @@ static void apply(struct replay *r, const struct entry *e, unsigned int percent)
 	r->torn++;
 	for (uint64_t done = 0; done < e->len; done += 4096)
 		if (prng_percent(&r->prng, percent))
-			target_copy(r, e->data_off + done, e->off + done, MIN(e->len - done, 4096ull));
+			target_copy(r, e->data_off + done, e->off + done,
+				    MIN(e->len - done, 4096ull));
 }
 
 static void replay(struct replay *r, uint64_t mark, bool exact)
@@ -172,7 +174,8 @@ static void replay(struct replay *r, uint64_t mark, bool exact)
 	}
 	if (fsync(r->target_fd))
 		err(EXIT_USE, "fsync");
-	printf("logreplay: %llu of %llu entries (durable up to %llu): %llu written, %llu torn, %llu "
+	printf("logreplay: %llu of %llu entries (durable up to %llu): %llu written, %llu torn, "
+	       "%llu "
 	       "dropped, %llu MiB\n",
 	       (unsigned long long)cut, (unsigned long long)r->nr, (unsigned long long)durable,
 	       (unsigned long long)r->written, (unsigned long long)r->torn,
@@ -187,8 +190,8 @@ static void list(const struct replay *r)
 		printf("%llu off=%llu len=%llu%s%s%s%s%s\n", (unsigned long long)i,
 		       (unsigned long long)e->off, (unsigned long long)e->len,
 		       e->flags & LOG_FLUSH ? " FLUSH" : "", e->flags & LOG_FUA ? " FUA" : "",
-		       e->flags & LOG_DISCARD ? " DISCARD" : "", e->flags & LOG_MARK ? " MARK " : "",
-		       e->mark);
+		       e->flags & LOG_DISCARD ? " DISCARD" : "",
+		       e->flags & LOG_MARK ? " MARK " : "", e->mark);
 	}
 }
 
@@ -206,9 +209,9 @@ static const char usage_text[] =
 int main(int argc, char **argv)
 {
 	static const struct option longs[] = {
-		{"log", 1, NULL, 'l'},	  {"target", 1, NULL, 't'}, {"mark", 1, NULL, 'm'},
-		{"find", 1, NULL, 'f'},	  {"seed", 1, NULL, 's'},   {"exact", 0, NULL, 'e'},
-		{"zero", 0, NULL, 'z'},	  {"list", 0, NULL, 'i'},   {"help", 0, NULL, 'h'},
+		{"log", 1, NULL, 'l'},  {"target", 1, NULL, 't'}, {"mark", 1, NULL, 'm'},
+		{"find", 1, NULL, 'f'}, {"seed", 1, NULL, 's'},   {"exact", 0, NULL, 'e'},
+		{"zero", 0, NULL, 'z'}, {"list", 0, NULL, 'i'},   {"help", 0, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
 	const char *log = NULL, *target = NULL, *mark = NULL;

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * oracle: writes a block device at random from many threads, keeps the truth about it elsewhere, and
- * judges what the device holds.
+ * oracle: writes a block device at random from many threads, keeps the truth about it elsewhere,
+ * and judges what the device holds.
  *
  * It goes on while the device's server dies and comes back: requests wait in the kernel meanwhile.
- * SIGUSR1 stops the writers (each ends its request first), reads back everything touched since the last
- * check, and lets them go on; sent while the server is dead, the check sees exactly what was
+ * SIGUSR1 stops the writers (each ends its request first), reads back everything touched since the
+ * last check, and lets them go on; sent while the server is dead, the check sees exactly what was
  * acknowledged before, and what was in flight. SIGTERM ends it.
  *
- * A sector has one request in flight at most (busy bitmap, under `lock`, as the log of what awaits a
- * flush); neighbouring sectors of one 4 KiB page have many. Threads that write through the page cache
- * have a zone of their own at the end of the device.
+ * A sector has one request in flight at most (busy bitmap, under `lock`, as the log of what awaits
+ * a flush); neighbouring sectors of one 4 KiB page have many. Threads that write through the page
+ * cache have a zone of their own at the end of the device.
  */
 #include "selftests/tools/oracle_verify.h"
 
@@ -43,12 +43,12 @@ struct oracle {
 
 	pthread_mutex_t lock;
 	pthread_cond_t cond;
-	uint64_t *busy;	   /* bitmap of sectors; under lock */
+	uint64_t *busy;    /* bitmap of sectors; under lock */
 	uint64_t *touched; /* bitmap of 4 KiB pages since the last check; under lock */
 	struct unflushed *log;
 	size_t log_nr, log_cap;
 	uint64_t log_base, log_done; /* position of log[0]; first one not flushed */
-	unsigned int parked, ended; /* writers */
+	unsigned int parked, ended;  /* writers */
 	bool pause, stop;
 
 	/* Atomic. */
@@ -110,7 +110,8 @@ static struct range range_pick(struct oracle *o, struct writer *w, uint32_t n, u
 	return (struct range){zone + off / align * align, n};
 }
 
-static struct range range_lock_random(struct oracle *o, struct writer *w, uint32_t n, uint32_t align)
+static struct range range_lock_random(struct oracle *o, struct writer *w, uint32_t n,
+				      uint32_t align)
 {
 	for (;;) {
 		struct range r = range_pick(o, w, n, align);
@@ -168,16 +169,16 @@ static void flushed_locked(struct oracle *o, const struct unflushed *u)
 	for (uint64_t s = u->sector; s < u->sector + u->n; s++)
 		o->t->s[s].flushed = MAX(o->t->s[s].flushed, ver);
 	if (o->j)
-		journal_add(o->j, u->zero ? TRUTH_FLUSHED_ZERO : TRUTH_FLUSHED_DATA, u->seq, u->sector,
-			    u->n);
+		journal_add(o->j, u->zero ? TRUTH_FLUSHED_ZERO : TRUTH_FLUSHED_DATA, u->seq,
+			    u->sector, u->n);
 }
 
 static void latency(struct oracle *o, uint64_t start_ns)
 {
 	uint64_t ns = now_ns() - start_ns, max = __atomic_load_n(&o->max_ns, __ATOMIC_RELAXED);
 
-	while (ns > max && !__atomic_compare_exchange_n(&o->max_ns, &max, ns, false, __ATOMIC_RELAXED,
-							__ATOMIC_RELAXED))
+	while (ns > max && !__atomic_compare_exchange_n(&o->max_ns, &max, ns, false,
+							__ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 
@@ -264,7 +265,8 @@ static int zero_issue(struct oracle *o, enum zero_how how, const struct range *r
 		      const struct range *inner)
 {
 	uint64_t arg[2] = {r->sector * TOOL_SECTOR, (uint64_t)r->n * TOOL_SECTOR};
-	int mode = FALLOC_FL_KEEP_SIZE | (how == ZERO_RANGE ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
+	int mode = FALLOC_FL_KEEP_SIZE |
+		   (how == ZERO_RANGE ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
 
 	if (how == ZERO_DISCARD && !o->is_block) {
 		arg[0] = inner->sector * TOOL_SECTOR;
@@ -273,7 +275,9 @@ static int zero_issue(struct oracle *o, enum zero_how how, const struct range *r
 			return 0;
 	}
 	if (o->is_block && how <= ZERO_OUT)
-		return ioctl(o->direct_fd, how == ZERO_DISCARD ? BLKDISCARD : BLKZEROOUT, arg) ? -errno : 0;
+		return ioctl(o->direct_fd, how == ZERO_DISCARD ? BLKDISCARD : BLKZEROOUT, arg)
+			       ? -errno
+			       : 0;
 	return fallocate(o->direct_fd, mode, (off_t)arg[0], (off_t)arg[1]) ? -errno : 0;
 }
 
@@ -415,7 +419,8 @@ static void *writer_main(void *arg)
 	w->buf = alloc_pages_or_die(o->o.max_bytes);
 	if (o->o.fill && !w->buffered)
 		fill(o, w);
-	while (may_go_on(o) && (!o->o.ops || done < share) && !(o->o.fill && !o->o.ops && !o->o.seconds)) {
+	while (may_go_on(o) && (!o->o.ops || done < share) &&
+	       !(o->o.fill && !o->o.ops && !o->o.seconds)) {
 		one_request(o, w);
 		done++;
 		if (o->o.rate)
@@ -439,8 +444,8 @@ static void status(struct oracle *o, bool ended)
 		     (unsigned long long)__atomic_load_n(&o->counter, __ATOMIC_RELAXED),
 		     (unsigned long long)__atomic_load_n(&o->acked, __ATOMIC_RELAXED),
 		     (unsigned long long)__atomic_load_n(&o->flushes, __ATOMIC_RELAXED), o->checks,
-		     (unsigned long long)__atomic_load_n(&o->errors, __ATOMIC_RELAXED), o->failed, ended,
-		     o->j ? (unsigned long long)o->j->synced : 0ull,
+		     (unsigned long long)__atomic_load_n(&o->errors, __ATOMIC_RELAXED), o->failed,
+		     ended, o->j ? (unsigned long long)o->j->synced : 0ull,
 		     (unsigned long long)__atomic_load_n(&o->max_ns, __ATOMIC_RELAXED) / 1000000,
 		     (unsigned long long)o->scan.newer);
 }
@@ -519,7 +524,8 @@ static int run(struct oracle *o)
 		o->failed = true;
 	if (o->o.status)
 		status(o, true);
-	printf("oracle: %llu requests, %llu acknowledged, %llu flushes, %llu errors, %u checks (%llu "
+	printf("oracle: %llu requests, %llu acknowledged, %llu flushes, %llu errors, %u checks "
+	       "(%llu "
 	       "sectors), slowest %llu ms, seed %llu: %s\n",
 	       (unsigned long long)o->counter, (unsigned long long)o->acked,
 	       (unsigned long long)o->flushes, (unsigned long long)o->errors, o->checks,
@@ -544,7 +550,8 @@ static int verify(struct oracle *o)
 	o->scan.flushed_floor = o->o.after_power_loss;
 	o->scan.settle = o->o.settle && !o->o.after_power_loss;
 	ok = scan_both(&o->scan, o->direct_fd, o->o.no_buffered ? -1 : o->buffered_fd, NULL);
-	printf("oracle: verified %llu sectors: %llu as promised, %llu newer, %llu broken, %llu pages "
+	printf("oracle: verified %llu sectors: %llu as promised, %llu newer, %llu broken, %llu "
+	       "pages "
 	       "unreadable, seed %llu: %s\n",
 	       (unsigned long long)(o->scan.ok + o->scan.newer + o->scan.broken),
 	       (unsigned long long)o->scan.ok, (unsigned long long)o->scan.newer,
@@ -562,7 +569,8 @@ static const char usage_text[] =
 	"\n"
 	"run: random writes, until SIGTERM, --seconds or --ops; SIGUSR1: check what was touched.\n"
 	"  --truth FILE      what is known of each sector; kept, and continued by a later run\n"
-	"  --journal FILE    also what was flushed, durably, on a disk that survives the power loss\n"
+	"  --journal FILE    also what was flushed, durably, on a disk that survives the power "
+	"loss\n"
 	"  --journal-bytes N (16M)\n"
 	"  --status FILE     counters as NAME=VALUE, five times a second\n"
 	"  --seed N --seconds N --ops N --rate N (requests a second, 0 = no limit)\n"
@@ -574,7 +582,8 @@ static const char usage_text[] =
 	"  --granularity N (4096) of discard; what it leaves at the edges may be kept or zero,\n"
 	"  --strict-edges    must be kept\n"
 	"  --fill            write every sector first; alone: only that, then a flush\n"
-	"  --tolerate        failed requests are counted; what they may have changed is remembered\n"
+	"  --tolerate        failed requests are counted; what they may have changed is "
+	"remembered\n"
 	"\n"
 	"verify: reads the device by O_DIRECT, then through the page cache, after dropping it.\n"
 	"  --after-power-loss  the promise is what was flushed, not what was acknowledged\n"
@@ -585,7 +594,10 @@ static const char usage_text[] =
 	"Exit status: 0 kept, 1 broken (offsets on standard error), 2 bad use.\n";
 
 enum opt_type { OPT_STR, OPT_U64, OPT_UINT, OPT_FLAG };
-#define OPT(n, t, f) {n, t, offsetof(struct options, f)}
+#define OPT(n, t, f)                              \
+	{                                         \
+		n, t, offsetof(struct options, f) \
+	}
 static const struct {
 	const char *name;
 	enum opt_type type;
@@ -668,7 +680,8 @@ static void target_open(struct oracle *o)
 	o->nr_sectors = bytes / TOOL_SECTOR;
 	o->direct_sectors = ROUND_DOWN(o->o.buffered ? o->nr_sectors / 4 * 3 : o->nr_sectors, 8);
 	if (o->o.limit)
-		o->direct_sectors = MIN(o->direct_sectors, ROUND_DOWN(o->o.limit, 4096) / TOOL_SECTOR);
+		o->direct_sectors =
+			MIN(o->direct_sectors, ROUND_DOWN(o->o.limit, 4096) / TOOL_SECTOR);
 	if (o->direct_sectors < 2048)
 		errx(EXIT_USE, "%s: too small", o->o.device);
 }
@@ -701,7 +714,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(verb, "run") && o->o.truth) {
 		target_open(o);
-		o->t = o->scan.t = truth_map(o->o.truth, o->nr_sectors * TOOL_SECTOR, o->o.seed, true);
+		o->t = o->scan.t =
+			truth_map(o->o.truth, o->nr_sectors * TOOL_SECTOR, o->o.seed, true);
 		o->scan.settle = true;
 		o->busy = zalloc_or_die(o->nr_sectors / 64 + 2, 8);
 		o->touched = zalloc_or_die(DIV_ROUND_UP(o->nr_sectors / 8 + 1, 64), 8);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading a device and judging each sector by the truth. Several threads share a scan: the counters are
- * atomic, the reports serialised by a lock. Nobody writes to what is scanned.
+ * Reading a device and judging each sector by the truth. Several threads share a scan: the counters
+ * are atomic, the reports serialised by a lock. Nobody writes to what is scanned.
  */
 #ifndef GFS_TOOLS_ORACLE_VERIFY_H
 #define GFS_TOOLS_ORACLE_VERIFY_H
@@ -15,7 +15,7 @@
 struct scan {
 	struct truth *t;
 	bool flushed_floor; /* after a power loss: what was flushed, else what was acknowledged */
-	bool settle;	    /* what was found in place of an older version is the truth from now on */
+	bool settle; /* what was found in place of an older version is the truth from now on */
 	uint64_t ok, newer, broken, unreadable; /* sectors; atomic */
 	pthread_mutex_t report_lock;
 	/* One pass. */
@@ -65,7 +65,8 @@ static inline void scan_range(struct scan *sc, int fd, void *buf, uint64_t off, 
 	}
 	if (r) {
 		__atomic_add_fetch(&sc->unreadable, 1, __ATOMIC_RELAXED);
-		if (__atomic_fetch_add(&sc->broken, len / TOOL_SECTOR, __ATOMIC_RELAXED) < REPORTS_MAX)
+		if (__atomic_fetch_add(&sc->broken, len / TOOL_SECTOR, __ATOMIC_RELAXED) <
+		    REPORTS_MAX)
 			fprintf(stderr, "UNREADABLE at offset %llu, %zu bytes, %s: %s; seed %llu\n",
 				(unsigned long long)off, len, how, strerror(-r),
 				(unsigned long long)sc->t->seed);
@@ -119,8 +120,8 @@ static inline void scan_pass(struct scan *sc, int fd, const uint64_t *pages, con
 }
 
 /*
- * By O_DIRECT, and through the page cache, which is dropped before (so that the device is asked) and
- * after (so that nobody finds our pages). pages as in struct scan. True if nothing is broken.
+ * By O_DIRECT, and through the page cache, which is dropped before (so that the device is asked)
+ * and after (so that nobody finds our pages). pages as in struct scan. True if nothing is broken.
  */
 static inline bool scan_both(struct scan *sc, int direct_fd, int buffered_fd, const uint64_t *pages)
 {

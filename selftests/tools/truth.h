@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the oracle knows of each 512-byte sector, in a MAP_SHARED file outside of the daemon, and what it
- * writes into them.
+ * What the oracle knows of each 512-byte sector, in a MAP_SHARED file outside of the daemon, and
+ * what it writes into them.
  *
  * A version is the sequence number of the write, shifted by one, with bit 0 set if it wrote zeros
- * (discard, write-zeroes). Version 0 is the state before any write: zeros. Each sector of data names
- * its own sector, sequence and seed under a checksum, so found data needs no record of what was in
- * flight: it is legal if its sequence is not below the floor. Found zeros prove nothing, so the newest
- * zeroing that was ever issued is kept; it is legal if it is newer than the floor.
+ * (discard, write-zeroes). Version 0 is the state before any write: zeros. Each sector of data
+ * names its own sector, sequence and seed under a checksum, so found data needs no record of what
+ * was in flight: it is legal if its sequence is not below the floor. Found zeros prove nothing, so
+ * the newest zeroing that was ever issued is kept; it is legal if it is newer than the floor.
  *
- * The floor is the newest acknowledged version, or, after a power loss, the newest one that a completed
- * flush covered.
+ * The floor is the newest acknowledged version, or, after a power loss, the newest one that a
+ * completed flush covered.
  */
 #ifndef GFS_TOOLS_TRUTH_H
 #define GFS_TOOLS_TRUTH_H
@@ -20,14 +20,14 @@
 
 #include "selftests/tools/journal.h"
 
-#define TRUTH_MAGIC 0x6874757274736667ull
-#define STAMP_MAGIC 0x706d617473736667ull
+#define TRUTH_MAGIC   0x6874757274736667ull
+#define STAMP_MAGIC   0x706d617473736667ull
 #define SEQ_RUN_SHIFT 40 /* sequence = run << 40 | counter: never repeats, whatever was lost */
-#define VER_ZERO 1ull
+#define VER_ZERO      1ull
 
 struct sector_truth {
 	uint64_t acked, flushed; /* versions */
-	uint64_t zero_issued;	 /* newest sequence of a zeroing that may have happened */
+	uint64_t zero_issued;    /* newest sequence of a zeroing that may have happened */
 };
 
 struct truth {
@@ -171,8 +171,11 @@ enum sector_verdict {
 static inline const char *sector_verdict_name(enum sector_verdict v)
 {
 	static const char *const names[] = {
-		[SECTOR_OK] = "ok",	       [SECTOR_NEWER] = "newer", [SECTOR_LOST] = "LOST",
-		[SECTOR_TORN] = "TORN",	       [SECTOR_MISPLACED] = "MISPLACED",
+		[SECTOR_OK] = "ok",
+		[SECTOR_NEWER] = "newer",
+		[SECTOR_LOST] = "LOST",
+		[SECTOR_TORN] = "TORN",
+		[SECTOR_MISPLACED] = "MISPLACED",
 		[SECTOR_FOREIGN] = "FOREIGN",
 	};
 
@@ -221,7 +224,8 @@ static inline const char *version_text(uint64_t ver, char out[64])
 	else if (ver == VER_ZERO)
 		snprintf(out, 64, "zeros");
 	else
-		snprintf(out, 64, "%s run %llu op %llu", ver & VER_ZERO ? "zeros by" : "data of", run, n);
+		snprintf(out, 64, "%s run %llu op %llu", ver & VER_ZERO ? "zeros by" : "data of",
+			 run, n);
 	return out;
 }
 
@@ -235,7 +239,8 @@ static inline void truth_report(const struct truth *t, uint64_t sector, const vo
 	char a[64], b[64];
 
 	fprintf(stderr,
-		"%s at offset %llu (sector %llu, 4K %llu + %llu) %s: expected %s or newer, found %s; "
+		"%s at offset %llu (sector %llu, 4K %llu + %llu) %s: expected %s or newer, found "
+		"%s; "
 		"newest zeroing issued: op %llu; seed %llu\n",
 		sector_verdict_name(v), (unsigned long long)sector * TOOL_SECTOR,
 		(unsigned long long)sector, (unsigned long long)sector / 8,
@@ -251,7 +256,9 @@ static inline void truth_report(const struct truth *t, uint64_t sector, const vo
 	for (size_t i = 0; i < TOOL_SECTOR; i++) {
 		if (((const uint8_t *)data)[i] == ((const uint8_t *)&want)[i])
 			continue;
-		fprintf(stderr, "  differs from the acknowledged version from byte %zu on; words there:", i);
+		fprintf(stderr,
+			"  differs from the acknowledged version from byte %zu on; words there:",
+			i);
 		for (size_t w = i / 8; w < MIN(i / 8 + 4, (size_t)64); w++)
 			fprintf(stderr, " %016llx", ((const unsigned long long *)data)[w]);
 		fputc('\n', stderr);

@@ -105,6 +105,8 @@ static void mistakes_are_told_with_line_and_sentence(void **state)
 	refused("[io]\nworkers = 99999999999999999999999\n", 2, "are allowed");
 	refused("[io]\nslow_ms = never\n", 2, "or off");
 	refused("[ublk]\nqueues = 1\n", 2, "2 to 64");
+	refused("[ublk]\ndepth = 513\n", 2, "1 to 512");
+	refused("[ublk]\nqueues = 4\ndepth = 257\n", 0, "is 1028: 1024 is the most");
 	refused("[upload]\ndirty_bytes = 12Q\n", 2, "K, M, G or T");
 	refused("[upload]\ndirty_bytes = 99999999999T\n", 2, "are allowed");
 	refused("[upload]\nage_s = 1\nage_s = 2\n", 3, "given twice: first in line 2");

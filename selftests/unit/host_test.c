@@ -502,6 +502,29 @@ static void late_put_of_a_failed_create_is_reaped(void **state)
 	box_stop(&b);
 }
 
+static void definite_failure_of_a_retry_does_not_forget_the_late_put(void **state)
+{
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	b.create_timeout_ns = 100 * NSEC_PER_MSEC;
+	box_start(&b);
+	faults(&b, "put:exports/* ambiguous=late:1000");
+	assert_int_equal(create(&b, "vm-1", &created, &err), -ETIMEDOUT);
+	faults(&b, "put:exports/* error=EIO");
+	assert_int_equal(create(&b, "vm-1", &created, &err), -EIO);
+	assert_int_equal(pending_count(&b), 1);
+	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
+		assert_true(now_ns() < end);
+	assert_absent(&b, "vm-1");
+	faults(&b, "seed=1");
+	must_create(&b, "vm-1");
+	assert_int_equal(pending_count(&b), 0);
+	box_stop(&b);
+}
+
 static void pending_record_survives_a_restart(void **state)
 {
 	struct op_err err;
@@ -913,6 +936,49 @@ static void detach_releases_and_another_host_attaches(void **state)
 	box_stop(&a);
 }
 
+static void a_stranger_with_a_listed_name_is_not_claimed(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box a, b;
+	uint64_t generation;
+	bool changed;
+
+	box_init(&a, "a");
+	b = a;
+	snprintf(b.state, sizeof(b.state), "%s/state-b", b.dir);
+	snprintf(b.cache, sizeof(b.cache), "%s/cache-b", b.dir);
+	snprintf(b.host_id, sizeof(b.host_id), "b/00000000-0000-4000-8000-000000000002");
+	assert_int_equal(mkdir_all(b.cache), 0);
+	box_start(&a);
+	must_create(&a, "vm-1");
+	box_stop(&a);
+	box_start(&b);
+	assert_int_equal(host_takeover(b.host, "vm-1", false, 1, &err), 0);
+	assert_int_equal(host_detach(b.host, "vm-1", false, 0, 1, &err), 0);
+	/* Detached by another: it is on our list, but not ours any more. */
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+		generation = v.info.root.generation;
+		box_start(&a);
+		wait_until(readied, &a, "the first pass");
+		assert_state(&a, "vm-1", HOST_FAILED);
+		assert_int_equal(host_attach(a.host, "vm-1", 1, &changed, &err), -ESTALE);
+		assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+		box_stop(&a);
+		assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+		assert_string_equal(v.info.root.owner, "");
+		assert_int_equal(v.info.root.generation, generation);
+		if (round)
+			break;
+		/* And again with another volume of that name. */
+		assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+		must_create(&b, "vm-1");
+		assert_int_equal(host_detach(b.host, "vm-1", false, 0, 1, &err), 0);
+	}
+	box_stop(&b);
+}
+
 static void failed_release_leaves_a_volume_that_a_retry_detaches(void **state)
 {
 	struct op_err err;
@@ -1069,6 +1135,7 @@ int main(void)
 		cmocka_unit_test(create_without_answer_does_not_exist_and_a_retry_adopts_it),
 		cmocka_unit_test(retry_with_another_definition_replaces_the_leftover),
 		cmocka_unit_test(late_put_of_a_failed_create_is_reaped),
+		cmocka_unit_test(definite_failure_of_a_retry_does_not_forget_the_late_put),
 		cmocka_unit_test(pending_record_survives_a_restart),
 		cmocka_unit_test(failed_device_is_undone_and_a_retry_creates),
 		cmocka_unit_test(unwritable_list_undoes_the_create),
@@ -1082,6 +1149,7 @@ int main(void)
 		cmocka_unit_test(lost_local_state_is_never_served_silently),
 		cmocka_unit_test(damaged_list_is_refused_with_its_name),
 		cmocka_unit_test(detach_releases_and_another_host_attaches),
+		cmocka_unit_test(a_stranger_with_a_listed_name_is_not_claimed),
 		cmocka_unit_test(failed_release_leaves_a_volume_that_a_retry_detaches),
 		cmocka_unit_test(remove_deletes_all_or_can_be_repeated),
 		cmocka_unit_test(list_shows_this_host_and_the_store_but_no_leftovers),

@@ -4,8 +4,8 @@
 # lab: allow-log=I/O error|EXT4-fs|JBD2|lost async page write|Aborting journal
 #
 # The local disk starts to fail writes.  The volume goes read-only and says so; FLUSH fails and is never
-# retried as good, not even when the disk is well again; what was acknowledged before is readable.  After a
-# reboot and a repair everything that was flushed is there.
+# retried as good, not when the disk is well again, not by a restart of the daemon; what was acknowledged
+# before is readable.  After a reboot everything that was flushed is there, and goes to the store.
 
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
@@ -69,6 +69,16 @@ ublk-dev rm $(new_devices)
 umount "$LAB_MNT/cache"
 e2fsck -fy /dev/mapper/flaky > "$LAB_TMP/fsck.log" 2>&1 || :
 mount_at /dev/mapper/flaky "$LAB_MNT/cache"
+daemon_start
+dev=$(volume_dev vm1)
+[ -b "$dev" ] || fail "no device after a restart: $(glidefs show vm1)"
+poisoned || fail "a restart made good what had failed: $(glidefs show vm1)"
+! flush || fail "FLUSH succeeds after a restart"
+oracle_verify "$dev" --after-power-loss
+daemon_kill9
+# shellcheck disable=SC2046 # a list of numbers
+ublk-dev rm $(new_devices)
+
 export GFS_BOOT_ID=00000000-0000-4000-8000-000000000002
 daemon_start
 dev=$(volume_dev vm1)
