@@ -225,7 +225,7 @@ static void start_engine(struct box *b, const char *rules)
 	ec.host_id = b->host_id;
 	ec.workers = 1;
 	ec.cache_bytes = 8 * MiB;
-	ec.store_timeout_ns = 2 * NSEC_PER_SEC;
+	ec.store_timeout_ns = 10 * NSEC_PER_SEC;
 	ec.lock_fd = -1;
 	assert_int_equal(engine_create(&ec, b->store, &b->engine), 0);
 }
@@ -263,7 +263,7 @@ static void box_init(struct box *b, const char *name)
 		snprintf(store, sizeof(store), "%s/store", b->dir);
 		assert_int_equal(mkdir_all(store), 0);
 	}
-	b->create_timeout_ns = 400 * NSEC_PER_MSEC;
+	b->create_timeout_ns = 3 * NSEC_PER_SEC;
 	b->reap_ns = 3600 * NSEC_PER_SEC;
 	b->forget_ns = 7200 * NSEC_PER_SEC;
 	model.fail_add = model.fail_recover = model.fail_remove = 0;
