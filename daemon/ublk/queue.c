@@ -152,6 +152,19 @@ static void queue_tell(struct ublk_queue *q, bool *what)
 	pthread_mutex_unlock(&q->lock);
 }
 
+/*
+ * Whoever waits for this may close the char device next: what was committed must be on its way, for
+ * it may go by descriptor.
+ */
+static void queue_tell_idle(struct ublk_queue *q)
+{
+	int r = worker_flush(q->c.w);
+
+	if (r)
+		log_err("worker %u: cannot submit: %s", worker_index(q->c.w), strerror(-r));
+	queue_tell(q, &q->idle);
+}
+
 static void tag_gone(struct ublk_tag *t)
 {
 	struct ublk_queue *q = t->q;
@@ -172,7 +185,7 @@ static void req_done(struct gfs_req *req, int res)
 		result = (int32_t)(req->nsectors << 9);
 	tag_commit(q->c.w, t, UBLK_U_IO_COMMIT_AND_FETCH_REQ, result);
 	if (--q->in_engine == 0 && unlikely(q->tell_idle))
-		queue_tell(q, &q->idle);
+		queue_tell_idle(q);
 }
 
 static const struct {
@@ -230,8 +243,9 @@ static void tag_event(struct worker *w, struct worker_op *op, int res)
 			return;
 		}
 	}
-	/* ABORT is how STOP_DEV un-arms; -ENODEV is its number. */
-	if (res != UBLK_IO_RES_ABORT)
+	/* ABORT is how STOP_DEV un-arms. A held queue may outlive its device: nobody is there to be
+	 * told. */
+	if (res != UBLK_IO_RES_ABORT && __atomic_load_n(&q->mode, __ATOMIC_RELAXED) != QUEUE_HOLD)
 		q->c.refused(q->c.arg, res);
 	tag_gone(t);
 }
@@ -317,7 +331,7 @@ static void queue_mode_run(struct worker *w __unused, struct worker_msg *msg)
 	 * mode. */
 	q->tell_idle = true;
 	if (!q->in_engine)
-		queue_tell(q, &q->idle);
+		queue_tell_idle(q);
 	queue_put(q);
 }
 

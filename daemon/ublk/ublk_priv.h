@@ -40,7 +40,7 @@ struct ublk_host {
 	pthread_mutex_t lock;
 	struct list_head devs; /* all there are, from before ADD_DEV until after DEL_DEV */
 	uint64_t devs_freed;   /* how many have left the list */
-	uint64_t *wanted; /* identities recovery asked for: never reaped by this process */
+	uint64_t *wanted;      /* identities recovery asked for: never reaped by this process */
 	size_t nr_wanted;
 };
 

@@ -7,7 +7,7 @@
  * A side is one of
  *   bare:ARGUMENTS       a bare_server --loop with these arguments, one process for all its devices
  *   create:SOCKET:BODY   volumes created by PUT with this body, and removed again
- *   attach:SOCKET:NAMES  volumes of these (comma-separated) names attached and detached in turn
+ *   attach:SOCKET:NAME-%d:COUNT  these volumes (from 0 on) attached and detached in turn
  *
  * Two attach sides go by a beat: one attach of ours, then one of the reference, in each period,
  * with the detaches between them, answered or not. A store delay that is a multiple of the period
@@ -49,7 +49,7 @@ struct side_ops {
 enum slot_state { SLOT_IDLE, SLOT_ATTACHING, SLOT_ATTACHED, SLOT_DETACHING };
 
 struct slot {
-	const char *name;
+	char name[64];
 	enum slot_state state;
 	struct http_call *call;
 };
@@ -203,14 +203,23 @@ static void create_cycle(struct side *s)
 
 static void attach_open(struct side *s, char *args)
 {
-	char *names;
+	const char *pattern, *count;
+	char *mark;
 
 	s->socket = strtok(args, ":");
-	names = strtok(NULL, "");
-	if (!s->socket || !names)
-		errx(2, "attach:SOCKET:NAMES");
-	for (char *n = strtok(names, ","); n && s->nr_slots < SLOTS_MAX; n = strtok(NULL, ","))
-		s->slots[s->nr_slots++] = (struct slot){.name = n, .call = call_new()};
+	pattern = strtok(NULL, ":");
+	count = strtok(NULL, "");
+	mark = pattern ? strstr(pattern, "%d") : NULL;
+	if (!s->socket || !mark || !count)
+		errx(2, "attach:SOCKET:NAME-%%d:COUNT");
+	*mark = 0;
+	s->nr_slots = MIN((unsigned int)strtoul(count, NULL, 10), SLOTS_MAX);
+	for (unsigned int i = 0; i < s->nr_slots; i++) {
+		struct slot *slot = &s->slots[i];
+
+		slot->call = call_new();
+		snprintf(slot->name, sizeof(slot->name), "%s%u%s", pattern, i, mark + 2);
+	}
 }
 
 static void slot_begin(struct side *s, struct slot *slot, const char *verb, enum slot_state state)
@@ -490,7 +499,7 @@ static void usage(FILE *f)
 	fprintf(f, "usage: start_dev_pairs [--max LIMIT] [--min-pairs N] [--max-pairs N] "
 		   "[--seconds S]\n"
 		   "                       [--beat-ms MS] [--pairs FILE] NAME OURS REFERENCE\n"
-		   "  a side: bare:ARGUMENTS, create:SOCKET:BODY, attach:SOCKET:NAME,...\n"
+		   "  a side: bare:ARGUMENTS, create:SOCKET:BODY, attach:SOCKET:NAME-%%d:COUNT\n"
 		   "  exit status: 0 within the limit, 1 not, 3 undecided, 2 cannot measure\n");
 }
 

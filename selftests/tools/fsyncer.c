@@ -447,12 +447,10 @@ static void promise_check(const struct promises *ps, const struct promise *p)
 static int check(uint64_t least)
 {
 	struct promises ps = {0};
-	uint64_t n = journal_read(f.journal_path, promise_rec, &ps), synced = 0;
+	uint64_t n = journal_read(f.journal_path, promise_rec, &ps);
 
-	for (size_t i = 0; i < ps.nr; i++) {
+	for (size_t i = 0; i < ps.nr; i++)
 		promise_check(&ps, &ps.p[i]);
-		synced += ps.p[i].synced || ps.p[i].named;
-	}
 	if (n < least) {
 		fprintf(stderr, "%llu promises: fewer than %llu\n", (unsigned long long)n,
 			(unsigned long long)least);

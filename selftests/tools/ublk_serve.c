@@ -75,7 +75,8 @@ static int one_open(struct one *one, struct fmt_err *err)
 	if (!r)
 		r = root_create(engine, &root, now_ns() + 30 * NSEC_PER_SEC, 0, etag, err);
 	if (!r)
-		r = volume_open(engine, one->name, NULL, CLAIM_OWN, false, &root, etag, 0, &one->v, err);
+		r = volume_open(engine, one->name, NULL, CLAIM_OWN, false, &root, etag, 0, &one->v,
+				err);
 	return r;
 }
 

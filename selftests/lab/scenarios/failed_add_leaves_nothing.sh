@@ -12,6 +12,7 @@
 serve()
 {
 	log=$LAB_TMP/s/serve.log
+	rm -f "$log"
 	ublk_serve --dir "$LAB_MNT/cache/s" --size 16777216 --depth 32 "$@" > "$log" 2>&1 &
 	server=$!
 	echo "$server" >> "$LAB_TMP/pids"

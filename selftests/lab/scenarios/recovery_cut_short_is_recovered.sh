@@ -10,6 +10,7 @@
 
 serve()
 {
+	rm -f "$LAB_TMP/s/serve.log"
 	ublk_serve --dir "$LAB_MNT/cache/s" --size 16777216 --depth 32 "$@" > "$LAB_TMP/s/serve.log" 2>&1 &
 	server=$!
 	echo "$server" >> "$LAB_TMP/pids"
@@ -38,6 +39,7 @@ want=$(sum)
 for workers in 1 2; do
 	kill9 "$server"
 	# The worker sleeps before it gets to arm its queue, and never wakes.
+	rm -f "$LAB_TMP/s/half.log"
 	ublk_serve --dir "$LAB_MNT/cache/s" --size 16777216 --depth 32 --workers "$workers" \
 		--recover --pause 0:60000 > "$LAB_TMP/s/half.log" 2>&1 &
 	half=$!

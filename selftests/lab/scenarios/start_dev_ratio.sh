@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
-# lab: timeout=300 timeout-full=1500
+# lab: timeout=480 timeout-full=1800
 #
 # START_DEV of a created volume takes no longer than the bare server's, and a store whose every GET takes
 # 2 s does not make that of a cold volume longer.
@@ -47,22 +47,21 @@ no_devices || fail "devices left: $(new_devices)"
 
 # Cold volumes, of two hosts that never saw them: one has a slow store. An attach there takes several GETs,
 # so more of them are under way.
-slow='' fast=''
-for v in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24; do
-	slow="$slow${slow:+,}v$v"
-	[ "$v" -gt 8 ] || fast="$fast${fast:+,}w$v"
-done
-for v in $(echo "$slow,$fast" | tr , ' '); do
-	dev=$(volume_create "$v" 64M)
-	dd if=/dev/urandom of="$dev" bs=64k count=1 conv=fsync 2> "$LAB_TMP/dd.out"
-	dd if=/dev/urandom of="$dev" bs=64k count=1 seek=1023 conv=fsync 2> "$LAB_TMP/dd.out"
-	glidefs detach "$v" > "$LAB_TMP/detach.out"
+for side in slow:24 fast:8; do
+	count=${side#*:}
+	apicall --jobs 8 --count "$count" "$sock" PUT "/api/exports/${side%:*}-%d" \
+		"{\"size\": $size}" > "$LAB_TMP/answers" || fail "create: $(cat "$LAB_TMP/answers")"
+	for d in $(new_devices); do
+		dd if=/dev/urandom of="/dev/ublkb$d" bs=64k count=1 oflag=direct 2> "$LAB_TMP/dd.out"
+	done
+	apicall --jobs 8 --count "$count" "$sock" POST "/api/exports/${side%:*}-%d/detach" \
+		> "$LAB_TMP/answers" || fail "detach: $(cat "$LAB_TMP/answers")"
 done
 daemon_stop a
 daemon_start b ublk.queues=2 ublk.depth=64 "store.fault=get delay=2000"
 daemon_start c ublk.queues=2 ublk.depth=64
 measure --max 1.2 --beat-ms 500 start_dev_slow_store_ratio \
-	"attach:$(host_dir b)/glidefs.sock:$slow" "attach:$(host_dir c)/glidefs.sock:$fast"
+	"attach:$(host_dir b)/glidefs.sock:slow-%d:24" "attach:$(host_dir c)/glidefs.sock:fast-%d:8"
 # It was slow indeed.
 grep -c '"event":"object.get"' "$(host_dir b)/timing.jsonl" | sed 's/^/# GETs of the slow host: /'
 daemon_stop b
