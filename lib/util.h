@@ -74,7 +74,7 @@ static inline void cleanup_unlock_fn(pthread_mutex_t **m)
 /* Scope-bound cleanup, for leaf code. */
 #define __cleanup_free  __attribute__((cleanup(cleanup_free_fn)))
 #define __cleanup_close __attribute__((cleanup(cleanup_close_fn)))
-#define SCOPED_LOCK(m)                                                              \
+#define SCOPED_LOCK(m)                                                                      \
 	pthread_mutex_t *scoped_lock_ __attribute__((cleanup(cleanup_unlock_fn), unused)) = \
 		(pthread_mutex_lock(m), (m))
 

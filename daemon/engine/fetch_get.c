@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The fetcher's dispatcher thread: forms range GETs out of the flights that wait, submits them
- * within the bound of bytes in flight, and keeps the time of retries. A GET's completion (a store's
+ * within the bound of bytes in flight, and keeps the time of retries. A completion of a GET (a store's
  * thread) hands each flight to the compute pool to be verified, or back to the dispatcher to be
  * tried again.
  */

@@ -140,7 +140,8 @@ static bool park_expired(const struct gfs_req *req)
 static bool over_limit(struct lane *lane, const struct view *vw, uint64_t sector, uint32_t n)
 {
 	const struct engine_config *cfg = &lane->v->e->cfg;
-	uint64_t used = layer_data_bytes(vw->active) + (vw->frozen ? layer_data_bytes(vw->frozen) : 0);
+	uint64_t used =
+		layer_data_bytes(vw->active) + (vw->frozen ? layer_data_bytes(vw->frozen) : 0);
 	uint64_t bytes = (uint64_t)n * SECTOR_SIZE;
 
 	if (likely((!cfg->volume_max_bytes || used + bytes <= cfg->volume_max_bytes) &&
@@ -330,7 +331,8 @@ static void zero_start(struct lane *lane, struct gfs_req *req)
 	struct view *vw = req->lv->view;
 	uint64_t end = req->sector + req->nsectors;
 
-	/* Unaligned edges of a discard are left alone (storage rule 5); the volume's end is none. */
+	/* Unaligned edges of a discard are left alone (storage rule 5); the volume's end is none.
+	 */
 	if (req->op == GFS_DISCARD) {
 		req->seg0.block = ROUND_UP(req->seg0.block, WORD_SECTORS);
 		if (end * SECTOR_SIZE < lane->v->root.size_bytes)

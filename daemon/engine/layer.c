@@ -242,8 +242,8 @@ void layer_poison(struct layer *l, int err)
 					 __ATOMIC_ACQUIRE))
 		return;
 	/*
-	 * By a system call, not through the mapping: on a file system that failed that would be SIGBUS. If
-	 * it fails here too, a restart finds the layer unreadable.
+	 * By a system call, not through the mapping: on a file system that failed that would be
+	 * SIGBUS. If it fails here too, a restart finds the layer unreadable.
 	 */
 	if (pwrite(l->map_fd, &err, sizeof(err), offsetof(struct map_header, poisoned)) < 0)
 		log_err("layer %llu: cannot note that it is poisoned: %s",

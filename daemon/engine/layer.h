@@ -94,8 +94,8 @@ bool layer_ready(const struct layer *l, uint64_t sector, uint32_t nsectors);
 int layer_reserve(struct layer *l, uint64_t sector, uint32_t nsectors) __must_check;
 
 /*
- * Reserve the chunks that `other` uses, at most max_chunks, so that writes need not wait for that one by one
- * after a switch. Failure only means that they will. Blocking.
+ * Reserve the chunks that `other` uses, at most max_chunks, so that writes need not wait for that
+ * one by one after a switch. Failure only means that they will. Blocking.
  */
 void layer_reserve_like(struct layer *l, const struct layer *other, unsigned int max_chunks);
 

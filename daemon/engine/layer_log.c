@@ -179,7 +179,8 @@ static int replay_batch(struct layer *l, const struct log_batch *b, const struct
 		if (!apply) {
 			/* What was valid once stays so: absent never comes back. */
 			for (uint64_t w = 0; w < n; w++)
-				if (~WORD_ABSENT(rec[i].words[w]) & WORD_ABSENT(l->map[first + w]) & 0xff)
+				if (~WORD_ABSENT(rec[i].words[w]) & WORD_ABSENT(l->map[first + w]) &
+				    0xff)
 					return -ESTALE;
 			continue;
 		}
@@ -233,7 +234,8 @@ int layer_log_replay(struct layer *l, bool apply, struct fmt_err *e)
 		r = 0; /* a file shorter than announced: the log ends there */
 	if (r == -ESTALE)
 		snprintf(e->msg, sizeof(e->msg),
-			 "layer %llu: its map lacks sectors that the log at byte %llu says were flushed: "
+			 "layer %llu: its map lacks sectors that the log at byte %llu says were "
+			 "flushed: "
 			 "the local disk lost a part of it",
 			 (unsigned long long)l->seq, (unsigned long long)pos);
 	else if (r)

@@ -276,8 +276,8 @@ static int publish_root(struct volume *v, uint64_t op_id, struct fmt_err *err)
 }
 
 /*
- * The layer was read back, packed, and is about to be replaced by what is in the store. Storage rule 3:
- * if the disk failed to keep it, what was read may not be what was written.
+ * The layer was read back, packed, and is about to be replaced by what is in the store. Storage
+ * rule 3: if the disk failed to keep it, what was read may not be what was written.
  */
 static int frozen_check(struct volume *v, struct layer *frozen, struct fmt_err *err)
 {
@@ -287,10 +287,11 @@ static int frozen_check(struct volume *v, struct layer *frozen, struct fmt_err *
 		r = -errno;
 	if (r) {
 		layer_poison(frozen, r);
-		volume_set_mode(v, VOLUME_POISONED,
-				"fdatasync of layer %llu failed (%s): it is not published; the volume "
-				"is read-only and uploads nothing more",
-				(unsigned long long)frozen->seq, strerror(-r));
+		volume_set_mode(
+			v, VOLUME_POISONED,
+			"fdatasync of layer %llu failed (%s): it is not published; the volume "
+			"is read-only and uploads nothing more",
+			(unsigned long long)frozen->seq, strerror(-r));
 	}
 	if (__atomic_load_n(&frozen->poisoned, __ATOMIC_ACQUIRE))
 		return fmt_fail(err, -EIO, "local layer %llu had a failed write or fsync",
@@ -308,7 +309,8 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 	if (v->unborn)
 		return fmt_fail(err, -EAGAIN, "its root is still being written");
 	if (v->releasing)
-		return fmt_fail(err, -EAGAIN, "the store gave no definite answer to its release yet");
+		return fmt_fail(err, -EAGAIN,
+				"the store gave no definite answer to its release yet");
 	if (volume_mode(v) == VOLUME_FENCED || volume_mode(v) == VOLUME_POISONED) {
 		pthread_mutex_lock(&v->lock);
 		fmt_fail(err, -EIO, "%.190s", v->why);

@@ -249,7 +249,8 @@ static int mut_lock(struct volume *v, uint64_t deadline_ns)
 
 	if (!deadline_ns)
 		return -pthread_mutex_lock(&v->mut);
-	/* By the wall clock, because the thread sanitizer knows no other form; a jump moves the deadline. */
+	/* By the wall clock, because the thread sanitizer knows no other form; a jump moves the
+	 * deadline. */
 	wall = wall_ns() + (deadline_ns > now ? deadline_ns - now : 0);
 	ts.tv_sec = (time_t)(wall / NSEC_PER_SEC);
 	ts.tv_nsec = (long)(wall % NSEC_PER_SEC);
@@ -344,8 +345,9 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 		pthread_mutex_unlock(&v->lock);
 	}
 	/*
-	 * Storage rule 11: until the answer is definite the PUT may still land. So no other root is sent,
-	 * no lane is added (volume_lane_add), and a repeated release sends the same bytes again.
+	 * Storage rule 11: until the answer is definite the PUT may still land. So no other root is
+	 * sent, no lane is added (volume_lane_add), and a repeated release sends the same bytes
+	 * again.
 	 */
 	r = root_update(v->e, &v->release, v->etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
 			&v->closing, err);

@@ -93,7 +93,8 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err) __must
 /* Delete the root, then the local state. Lanes must be removed. Then close it. */
 int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
 
-/* Add a lane on worker w (any thread but a worker's). -ENOMEM; -EBUSY: a release is not definite yet. */
+/* Add a lane on worker w (any thread but a worker's). -ENOMEM; -EBUSY: a release is not definite
+ * yet. */
 int volume_lane_add(struct volume *v, struct worker *w, struct lane **out) __must_check;
 /* Remove all lanes; no request may be in flight. */
 void volume_lanes_remove(struct volume *v);

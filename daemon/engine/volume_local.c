@@ -131,7 +131,8 @@ static int layers_open(struct volume *v, struct layer *l[3], struct fmt_err *err
 				       v->root.size_bytes, &old, err);
 			if (!r)
 				layer_put(old);
-			/* -EUCLEAN: a removal was cut short. What else it may be is not for us to delete. */
+			/* -EUCLEAN: a removal was cut short. What else it may be is not for us to
+			 * delete. */
 			if (r && r != -ENOENT && r != -EUCLEAN)
 				goto fail;
 			r = layer_unlink(v->dirfd, seq[i]);
@@ -212,8 +213,8 @@ int volume_local_open(struct volume *v, bool expected, struct manifest *m, struc
 	active = l[0];
 	if (n > 1) {
 		/*
-		 * The older one is taken as frozen even if it may not have been: a PUT that an earlier
-		 * life left in flight may publish it yet, so it must not change any more.
+		 * The older one is taken as frozen even if it may not have been: a PUT that an
+		 * earlier life left in flight may publish it yet, so it must not change any more.
 		 */
 		frozen = l[0];
 		active = l[1];

@@ -71,8 +71,8 @@ struct volume {
 
 	struct root root;          /* as last published; written under mut + lock */
 	char etag[STORE_ETAG_MAX]; /* under mut */
-	bool unborn;		   /* under mut: the root's first PUT is in flight, see volume_created() */
-	struct publish *publish;   /* upload.c: a root PUT that is not definite yet; under mut */
+	bool unborn; /* under mut: the root's first PUT is in flight, see volume_created() */
+	struct publish *publish; /* upload.c: a root PUT that is not definite yet; under mut */
 
 	int mode;      /* enum volume_mode, atomic */
 	char why[200]; /* under lock */
@@ -94,13 +94,14 @@ struct volume {
 	uint64_t backoff_ns, retry_at_ns; /* under lock */
 	uint32_t parked;                  /* atomic */
 	bool reserve_queued;              /* under lock: a layer_reserve job is queued */
-	unsigned int local_jobs;     /* under lock: running after their reservation */
+	unsigned int local_jobs;          /* under lock: running after their reservation */
 	struct pool_job reserve_job;
 	uint64_t reserve_sector; /* under lock: what to reserve */
 	uint32_t reserve_nsectors;
 	uint64_t uploads, upload_failures, upload_bytes; /* under lock */
 	bool uploading;
-	bool releasing; /* `release` was sent, its answer is not definite; written under mut + lock */
+	bool releasing; /* `release` was sent, its answer is not definite; written under mut + lock
+			 */
 	struct root release;
 	bool removed;                     /* local files are gone: nothing to sync at close */
 	uint64_t gone_reads, gone_writes; /* of lanes removed; under lock */

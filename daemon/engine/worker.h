@@ -94,8 +94,8 @@ struct worker_buf_wait {
 void worker_buf_wait(struct worker *w, uint32_t len, struct worker_buf_wait *wait);
 
 /*
- * Test hook: called in each loop turn on the worker's thread, and between two announcements of a new view;
- * with index UINT_MAX; may sleep.
+ * Test hook: called in each loop turn on the worker's thread, and between two announcements of a
+ * new view; with index UINT_MAX; may sleep.
  */
 extern void (*worker_pause_hook)(unsigned int index); /* atomic */
 static inline void worker_pause(unsigned int index)

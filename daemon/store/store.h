@@ -14,7 +14,7 @@
 #include "lib/pool.h"
 #include <sys/uio.h>
 
-#define STORE_ETAG_MAX 72 /* with NUL; opaque */
+#define STORE_ETAG_MAX 72  /* with NUL; opaque */
 #define STORE_KEY_MAX  512 /* with NUL */
 
 enum store_op_type { STORE_GET, STORE_PUT, STORE_HEAD, STORE_LIST, STORE_DELETE };
@@ -22,7 +22,8 @@ enum store_op_type { STORE_GET, STORE_PUT, STORE_HEAD, STORE_LIST, STORE_DELETE 
 enum store_cond {
 	STORE_ALWAYS,
 	STORE_IF_NONE_MATCH, /* PUT: only if the key is absent; else -EEXIST */
-	STORE_IF_MATCH,	     /* PUT, DELETE: only if the ETag equals op->etag; else -ESTALE (absent too) */
+	STORE_IF_MATCH, /* PUT, DELETE: only if the ETag equals op->etag; else -ESTALE (absent too)
+			 */
 };
 
 /* Scheduling class, most urgent first. */
@@ -51,12 +52,14 @@ struct store_op {
 	enum store_prio prio;
 	const char *key;      /* LIST: the prefix */
 	uint64_t deadline_ns; /* now_ns() clock; 0 = the store's default */
-	uint64_t op_id;	      /* for timing events */
+	uint64_t op_id;       /* for timing events */
 	const char *volume;   /* for timing events, may be NULL; valid until done */
-	unsigned int attempt; /* for timing events: the caller's count of tries, from 1; 0 = first */
+	unsigned int
+		attempt; /* for timing events: the caller's count of tries, from 1; 0 = first */
 
-	/* GET: bytes [off, off + len); len 0 = to the end. Into buf (buf_size >= len > 0), or, with buf
-	 * NULL, a malloc'ed one that the caller frees. size_out = bytes delivered; object_size = whole. */
+	/* GET: bytes [off, off + len); len 0 = to the end. Into buf (buf_size >= len > 0), or, with
+	 * buf NULL, a malloc'ed one that the caller frees. size_out = bytes delivered; object_size
+	 * = whole. */
 	uint64_t off, len;
 	void *buf;
 	size_t buf_size;
@@ -67,7 +70,8 @@ struct store_op {
 	enum store_cond cond;
 	char etag[STORE_ETAG_MAX]; /* in: for IF_MATCH; out: of the object (GET, HEAD, PUT) */
 
-	/* LIST: keys > start_after, at most max_entries (in `entries`, caller's array), key order. */
+	/* LIST: keys > start_after, at most max_entries (in `entries`, caller's array), key order.
+	 */
 	char start_after[STORE_KEY_MAX];
 	struct store_list_entry *entries;
 	unsigned int max_entries, nr_entries;
@@ -106,8 +110,8 @@ struct store {
  * Open by URL ("file:///dir"). `fault` is a rule string for the fault store (see fault.h) or NULL.
  * Errors: -EINVAL (bad URL or rules; `err` says what, err_len bytes), -errno of the directory.
  */
-int store_open(const char *url, const char *fault, struct store **out, char *err, size_t err_len)
-	__must_check;
+int store_open(const char *url, const char *fault, struct store **out, char *err,
+	       size_t err_len) __must_check;
 void store_close(struct store *s);
 
 /* Submit; emits the object.* timing event when it completes (wraps ->done). Any thread. */

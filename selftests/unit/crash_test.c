@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The engine killed at random moments, against an oracle in memory that outlives it: after SIGKILL every
- * acknowledged write is there; after a simulated power loss (other boot id: only the log is believed)
- * everything covered by a completed FLUSH or FUA. Uploads run all the time.
+ * The engine killed at random moments, against an oracle in memory that outlives it: after SIGKILL
+ * every acknowledged write is there; after a simulated power loss (other boot id: only the log is
+ * believed) everything covered by a completed FLUSH or FUA. Uploads run all the time.
  *
- * The data file itself survives here either way; what the disk's volatile cache may lose is tried with
- * dm-log-writes in the lab. CYCLES and SEED from the environment.
+ * The data file itself survives here either way; what the disk's volatile cache may lose is tried
+ * with dm-log-writes in the lab. CYCLES and SEED from the environment.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,10 +24,11 @@
 
 #define VOL_BYTES   (24 * MiB)
 #define VOL_SECTORS ((uint32_t)(VOL_BYTES / SECTOR_SIZE))
-/* The first part is dealt out in stripes of 3 sectors, so that both writers meet in one 4 KiB word. */
+/* The first part is dealt out in stripes of 3 sectors, so that both writers meet in one 4 KiB word.
+ */
 #define SHARED_SECTORS 2048u
-#define STRIPE	       3u
-#define WRITERS	       2u
+#define STRIPE         3u
+#define WRITERS        2u
 
 /* One writer per sector, one request of it at a time: versions of a sector only grow. */
 struct truth {
@@ -35,7 +36,7 @@ struct truth {
 	uint32_t acked[VOL_SECTORS];
 	uint32_t flushed[VOL_SECTORS];
 	bool zero_since_flush[VOL_SECTORS]; /* some zero version may be newer than `flushed` */
-	uint32_t version[WRITERS];	    /* last used, even */
+	uint32_t version[WRITERS];          /* last used, even */
 	uint64_t ops, flushes;
 	bool failed;
 };
@@ -108,13 +109,13 @@ static void *writer_main(void *arg)
 				break;
 			/* Versions of the other writer count too: a FLUSH covers the volume. */
 			for (uint32_t s = 0; s < VOL_SECTORS; s++) {
-				uint32_t old = __atomic_load_n(&truth->flushed[s], __ATOMIC_RELAXED);
+				uint32_t old =
+					__atomic_load_n(&truth->flushed[s], __ATOMIC_RELAXED);
 
 				while (old < snap[s] &&
-				       !__atomic_compare_exchange_n(&truth->flushed[s], &old,
-								    snap[s], false,
-								    __ATOMIC_RELAXED,
-								    __ATOMIC_RELAXED))
+				       !__atomic_compare_exchange_n(
+					       &truth->flushed[s], &old, snap[s], false,
+					       __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 					;
 			}
 			__atomic_add_fetch(&truth->flushes, 1, __ATOMIC_RELAXED);
@@ -129,7 +130,7 @@ static void *writer_main(void *arg)
 			sector_fill(buf + i * SECTOR_SIZE, sector + i, v, w->id);
 		}
 		hreq_start(w->h, &r, w->id,
-			   !zero ? GFS_WRITE
+			   !zero                                   ? GFS_WRITE
 			   : kind % 2 && !(sector % 8) && !(n % 8) ? GFS_DISCARD
 								   : GFS_WRITE_ZEROES,
 			   sector, n, buf, fua);
@@ -177,8 +178,8 @@ static uint32_t sector_version(const uint8_t *p, uint32_t sector)
 	memcpy(&st, p, sizeof(st));
 	sector_fill(want, sector, st.version, st.writer);
 	if (memcmp(p, want, SECTOR_SIZE))
-		fail_msg("sector %u: torn or foreign content (magic %x, sector %u, version %u)", sector,
-			 st.magic, st.sector, st.version);
+		fail_msg("sector %u: torn or foreign content (magic %x, sector %u, version %u)",
+			 sector, st.magic, st.sector, st.version);
 	return st.version;
 }
 
@@ -195,12 +196,13 @@ static void verify(struct harness *h, bool power_loss, int cycle)
 			uint32_t low = power_loss ? truth->flushed[s] : acked;
 			bool zero_ok = !low || low % 2 || started % 2 ||
 				       (power_loss && truth->zero_since_flush[s]);
-			bool ok = got ? got >= low && got <= started && (power_loss || got == acked ||
-									 got == started)
+			bool ok = got ? got >= low && got <= started &&
+						  (power_loss || got == acked || got == started)
 				      : zero_ok;
 
 			if (!ok)
-				fail_msg("cycle %d, %s, sector %u: found %s%u; acknowledged %u, flushed "
+				fail_msg("cycle %d, %s, sector %u: found %s%u; acknowledged %u, "
+					 "flushed "
 					 "%u, started %u (odd = zeros)",
 					 cycle, power_loss ? "power loss" : "SIGKILL", s,
 					 got ? "version " : "zeros ", got, acked, truth->flushed[s],
@@ -234,7 +236,8 @@ static void acknowledged_and_flushed_writes_survive(void **state __unused)
 	int cycles = env ? atoi(env) : 40, boots = 1;
 	struct harness h;
 
-	truth = mmap(NULL, sizeof(*truth), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	truth = mmap(NULL, sizeof(*truth), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		     0);
 	assert_true(truth != MAP_FAILED);
 	harness_init(&h);
 	set_boot(boots);

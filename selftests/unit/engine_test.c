@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Promises of the request path: the consistent cut, a full disk, a failing disk, and requests at the edges. */
+/* Promises of the request path: the consistent cut, a full disk, a failing disk, and requests at
+ * the edges. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,12 +21,13 @@
 
 /* ---- layer_switch_is_a_consistent_cut ---- */
 
-#define SLOTS	   64u
+#define SLOTS      64u
 #define SLOT_PAGES 16u /* each slot in its own 64 KiB block */
 
 /*
- * Requests of a device come to a worker as completions of its ring, not as messages, and so may overtake
- * the message that announces a new view. A doorbell does the same: an eventfd that the ring reads.
+ * Requests of a device come to a worker as completions of its ring, not as messages, and so may
+ * overtake the message that announces a new view. A doorbell does the same: an eventfd that the
+ * ring reads.
  */
 struct doorbell {
 	struct worker_op op;
@@ -196,7 +198,8 @@ static unsigned int images_check(struct harness *h)
 		}
 		for (uint64_t n = max; n && n + SLOTS > max; n--)
 			if (slot[n % SLOTS] != n)
-				fail_msg("image %s: holds write %llu, but slot of write %llu holds %llu",
+				fail_msg("image %s: holds write %llu, but slot of write %llu holds "
+					 "%llu",
 					 de->d_name, (unsigned long long)max, (unsigned long long)n,
 					 (unsigned long long)slot[n % SLOTS]);
 		manifest_put(m);
@@ -253,7 +256,9 @@ static int fault_op, fault_res, fault_hits;
 
 static int disk_fault_fn(enum disk_op op, uint64_t seq __unused)
 {
-	int r = (int)op == __atomic_load_n(&fault_op, __ATOMIC_ACQUIRE) ? __atomic_load_n(&fault_res, __ATOMIC_ACQUIRE) : 0;
+	int r = (int)op == __atomic_load_n(&fault_op, __ATOMIC_ACQUIRE)
+			? __atomic_load_n(&fault_res, __ATOMIC_ACQUIRE)
+			: 0;
 
 	if (r)
 		__atomic_add_fetch(&fault_hits, 1, __ATOMIC_RELAXED);
@@ -274,7 +279,8 @@ static void fault_set(enum disk_op op, int res)
 	__atomic_store_n(&disk_fault_hook, disk_fault_fn, __ATOMIC_RELEASE);
 }
 
-/* Full disk: a write waits, then goes on; past the bound it is ENOSPC; FLUSH and old data are fine. */
+/* Full disk: a write waits, then goes on; past the bound it is ENOSPC; FLUSH and old data are fine.
+ */
 static void full_disk_waits_then_recovers_or_says_enospc(void **state __unused)
 {
 	static const enum disk_op ops[] = {DISK_WRITE, DISK_FALLOCATE};

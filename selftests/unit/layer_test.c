@@ -329,8 +329,7 @@ static void concurrent_marks_are_never_missed_by_a_flush(void **state __unused)
 		assert_int_equal(layer_reserve(l, 0, 600001), 0);
 		assert_int_equal(layer_sync(l), 0);
 		/* Look at the log as the next boot would, through a copy of the directory. */
-		assert_int_equal(system("rm -rf $GFS_COPY && mkdir $GFS_COPY"),
-				 0);
+		assert_int_equal(system("rm -rf $GFS_COPY && mkdir $GFS_COPY"), 0);
 		copy = open(getenv("GFS_COPY"), O_RDONLY | O_DIRECTORY);
 		{
 			char cmd[256];

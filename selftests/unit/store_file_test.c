@@ -446,7 +446,7 @@ static int enospc_child(void)
 {
 	char mnt[256], url[300], err[256], etag[STORE_ETAG_MAX];
 	size_t big_len = 4 * MiB;
-	char *big = calloc(1, big_len);
+	char *big = calloc(1, big_len); /* lives as long as this process */
 	struct store *s;
 
 	snprintf(mnt, sizeof(mnt), "%s/mnt", dir.dir);

@@ -59,6 +59,7 @@ before=$(threads)
 start=$(now_ms)
 all PUT /api/exports/vm-%d 128 0 '{"size": "16M"}'
 note "128 volumes created in $(($(now_ms) - start)) ms"
+# shellcheck disable=SC2046 # a list of numbers
 set -- $(new_devices)
 equal "devices" $# 128
 equal "threads with 128 devices" "$(threads)" "$before"

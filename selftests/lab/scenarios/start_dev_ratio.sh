@@ -60,7 +60,7 @@ done
 daemon_stop a
 daemon_start b ublk.queues=2 ublk.depth=64 "store.fault=get delay=2000"
 daemon_start c ublk.queues=2 ublk.depth=64
-measure --max 1.2 --beat-ms 500 start_dev_slow_store_ratio \
+measure --max 1.2 --beat-ms 1000 start_dev_slow_store_ratio \
 	"attach:$(host_dir b)/glidefs.sock:slow-%d:24" "attach:$(host_dir c)/glidefs.sock:fast-%d:8"
 # It was slow indeed.
 grep -c '"event":"object.get"' "$(host_dir b)/timing.jsonl" | sed 's/^/# GETs of the slow host: /'
