@@ -10,7 +10,7 @@
 
 size=$((64 << 20))
 # Enough for an interval that decides; "full" is what measuring.md asks for.
-pairs=60 seconds=120
+pairs=40 seconds=45
 if [ "$LAB_FULL" = 1 ]; then
 	pairs=200 seconds=700
 fi
