@@ -9,7 +9,7 @@
 . "$LAB/lab.sh"
 
 size_mb=128
-pairs=20 most=60 runtime=1 figures="hit_read_qd1 hit_read_qd32 hit_write_qd1 hit_write_qd32"
+pairs=20 most=40 runtime=1 figures="hit_read_qd1 hit_read_qd32 hit_write_qd1 hit_write_qd32"
 if [ "$LAB_FULL" = 1 ]; then
 	pairs=40 most=160
 fi
