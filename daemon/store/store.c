@@ -20,7 +20,7 @@ static const struct {
 
 int store_open(const char *url, const char *fault, struct store **out, char *err, size_t err_len)
 {
-	struct store *s = NULL;
+	struct store *s = NULL, *bounded;
 	int r = -EINVAL;
 
 	*out = NULL;
@@ -33,6 +33,13 @@ int store_open(const char *url, const char *fault, struct store **out, char *err
 	}
 	if (r)
 		return r;
+	r = store_bound_wrap(s, &bounded);
+	if (r) {
+		snprintf(err, err_len, "store %.200s: %s", url, strerror(-r));
+		store_close(s);
+		return r;
+	}
+	s = bounded;
 	if (fault && *fault) {
 		r = store_fault_wrap(s, fault, out, err, err_len);
 		if (r)

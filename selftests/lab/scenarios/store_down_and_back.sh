@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
-# lab: timeout=200
+# lab: timeout=260
 # lab: allow-log=I/O error, dev (ublkb|dm-).*READ|EXT4-fs error .device dm-|mounting fs with errors|Buffer I/O error on dev (ublkb|dm-)
 #
 # The store does not answer, and then, in another way, answers with errors: local reads and writes go on, cold
@@ -78,6 +78,18 @@ start
 oracle_verify "$dev"
 dev2=$(volume_create vm2 16M)
 head -c 16777216 /dev/zero | cmp - "$dev2" || fail "a volume whose first create failed is not empty"
+glidefs drain vm1
+daemon_stop
+
+# The store's disk hangs: no system call on it returns, not even for a signal.
+start
+sync
+echo 3 > /proc/sys/vm/drop_caches
+dmsetup suspend --noflush --nolockfs storedm
+without_store 14000
+dmsetup resume --noudevsync storedm
+wait_for 60 "cold read" cold_read 14000
+oracle_verify "$dev"
 glidefs drain vm1
 daemon_stop
 
