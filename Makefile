@@ -45,6 +45,7 @@ CFLAGS_ALL := -std=gnu11 $(OPT) $(WARN) $(HARDEN) $(SANFLAGS) -fno-omit-frame-po
 LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now -pthread $(SANFLAGS) $(LDFLAGS)
 LIBS_COMMON := -lcrypto -lxxhash -lzstd -luring -ljson-c -lm
 LIBS_DAEMON := $(LIBS_COMMON) -lmicrohttpd -linih -lcap-ng $(SYSTEMD_LIBS)
+LIBS_TRACE := $(LIBS_COMMON) -lbpf -ldw -lelf -lz -lncursesw -ltinfo -lcap-ng
 LIBS_CLI := $(LIBS_COMMON) -lcurl -linih -lcap-ng
 
 src = $(patsubst $(srctree)/%,%,$(sort $(wildcard $(addprefix $(srctree)/,$(1)))))
@@ -62,13 +63,23 @@ $(CORE_A): $(call obj,$(LIB_SRC) $(STORE_SRC) $(ENGINE_SRC) $(UBLK_SRC))
 	$(say) AR $(patsubst $(B)/%,%,$@)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-PROGS := $(B)/glidefsd $(B)/glidefs
+PROGS := $(B)/glidefsd $(B)/glidefs $(B)/gfs-trace
 $(B)/glidefsd: $(call obj,daemon/glidefsd.c $(CONTROL_SRC)) $(CORE_A)
 	$(say) LD $(patsubst $(B)/%,%,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_DAEMON)
 $(B)/glidefs: $(call obj,daemon/glidefs.c $(CLI_SRC)) $(CORE_A)
 	$(say) LD $(patsubst $(B)/%,%,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_CLI)
+
+# gfs-trace: everything but main() is a library, for the tests.
+TRACE_SRC := $(filter-out tracing/gfs-trace.c,$(call src,tracing/*.c))
+TRACE_A := $(B)/libgfs-trace.a
+$(TRACE_A): $(call obj,$(TRACE_SRC))
+	$(say) AR $(patsubst $(B)/%,%,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(B)/gfs-trace: $(call obj,tracing/gfs-trace.c) $(TRACE_A) $(CORE_A)
+	$(say) LD $(patsubst $(B)/%,%,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_TRACE)
 
 # Each selftests/unit/NAME_test.c, selftests/tools/NAME.c and selftests/bench/NAME.c is one program.
 UNIT_SRC := $(call src,selftests/unit/*_test.c)
@@ -78,9 +89,12 @@ TOOL_SRC := $(call src,selftests/tools/*.c)
 TOOL_BIN := $(patsubst selftests/%.c,$(B)/selftests/%,$(TOOL_SRC))
 BENCH_SRC := $(call src,selftests/bench/*.c)
 BENCH_BIN := $(patsubst selftests/%.c,$(B)/selftests/%,$(BENCH_SRC))
+TRACE_TEST := $(filter $(B)/selftests/unit/trace_%,$(UNIT_BIN))
+$(TRACE_TEST): $(TRACE_A)
+$(TRACE_TEST): LIBS_UNIT := $(LIBS_TRACE)
 $(UNIT_BIN): %: %.o $(call obj,$(UNIT_COMMON)) $(CORE_A)
 	$(say) LD $(patsubst $(B)/%,%,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_COMMON) -lcmocka -lcap-ng
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(filter %.o,$^) $(filter %trace.a,$^) $(CORE_A) $(LIBS_COMMON) -lcmocka -lcap-ng $(LIBS_UNIT)
 $(TOOL_BIN) $(BENCH_BIN): %: %.o $(CORE_A)
 	$(say) LD $(patsubst $(B)/%,%,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_COMMON) -lcap-ng -lbpf -lelf -lz
@@ -96,7 +110,7 @@ $(B)/bpf/%.bpf.o: $(srctree)/bpf/%.bpf.c
 $(B)/bpf/%.skel.h: $(B)/bpf/%.bpf.o
 	$(say) SKEL $(patsubst $(B)/%,%,$@)
 	$(Q)$(BPFTOOL) gen skeleton $< name $(subst -,_,$*)_bpf > $@
-$(call obj,$(BENCH_SRC) $(TOOL_SRC)): | $(SKEL)
+$(call obj,$(BENCH_SRC) $(TOOL_SRC) $(TRACE_SRC)): | $(SKEL)
 
 $(B)/%.o: $(srctree)/%.c $(B)/config.mk
 	@mkdir -p $(@D)
