@@ -111,6 +111,11 @@ const char *timing_event_name(enum timing_event e)
 	return (unsigned int)e < TIMING_NR ? event_names[e] : "unknown";
 }
 
+const char *timing_stage_name(enum timing_io_stage stage)
+{
+	return (unsigned int)stage < ARRAY_SIZE(stage_names) ? stage_names[stage] : "unknown";
+}
+
 uint64_t timing_op_id(void)
 {
 	return atomic_fetch_add_explicit(&next_op, 1, memory_order_relaxed);
@@ -313,9 +318,6 @@ static size_t format_line(const struct timing_rec *r, uint64_t wall, char *out)
 	if (r->attempt)
 		p += sprintf(p, ",\"attempt\":%u", r->attempt);
 	if (r->is_io) {
-		const char *stage = (unsigned int)r->stage < ARRAY_SIZE(stage_names)
-					    ? stage_names[r->stage]
-					    : "unknown";
 		char op[2] = {r->io_op, '\0'};
 
 		p += sprintf(p, ",\"op\":");
@@ -323,7 +325,8 @@ static size_t format_line(const struct timing_rec *r, uint64_t wall, char *out)
 		p += sprintf(
 			p,
 			",\"queue\":%u,\"tag\":%u,\"sector\":%llu,\"nsectors\":%u,\"stage\":\"%s\"",
-			r->queue, r->tag, (unsigned long long)r->sector, r->nsectors, stage);
+			r->queue, r->tag, (unsigned long long)r->sector, r->nsectors,
+			timing_stage_name(r->stage));
 	}
 	*p++ = '}';
 	*p++ = '\n';

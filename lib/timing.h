@@ -94,6 +94,8 @@ void timing_emit(const struct timing_rec *rec);
 /* Never 0, unique in this process, for op_id. */
 uint64_t timing_op_id(void);
 const char *timing_event_name(enum timing_event e);
+/* "local", "flush", "space", "store"; "unknown" out of range. */
+const char *timing_stage_name(enum timing_io_stage stage);
 /* For /metrics. */
 void timing_hist_read(enum timing_event e, struct timing_hist_snapshot *out);
 /* Lines lost because the ring was full. */

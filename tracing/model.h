@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The model: what is open now, built from records alone, and the findings drawn from it. One thread.
- * No clock of its own: time is the t_ns of the records, verdicts are drawn at each REC_TICK.
+ * The model: what is open now, built from records alone, and the findings drawn from it. One
+ * thread. No clock of its own: time is the t_ns of the records, verdicts are drawn at each
+ * REC_TICK.
  */
 #ifndef GFS_TRACING_MODEL_H
 #define GFS_TRACING_MODEL_H
@@ -9,19 +10,19 @@
 #include "tracing/rec.h"
 
 enum verdict {
-	V_START_LATE_FETCH,   /* start-dev/late-fetch */
-	V_START_PART_SCAN,    /* start-dev/partition-scan */
-	V_PUNT,               /* start-dev/punt: also of other commands */
-	V_FREEZE_PINNED,      /* freeze/pinned */
-	V_FREEZE_SELF,        /* freeze/self-deadlock: proven */
-	V_FREEZE_NO_SERVER,   /* freeze/no-server */
-	V_ELV_SLOW,           /* elevator/slow */
-	V_ATTR_SLOW,          /* attr/slow */
+	V_START_LATE_FETCH,    /* start-dev/late-fetch */
+	V_START_PART_SCAN,     /* start-dev/partition-scan */
+	V_PUNT,                /* start-dev/punt: also of other commands */
+	V_FREEZE_PINNED,       /* freeze/pinned */
+	V_FREEZE_SELF,         /* freeze/self-deadlock: proven */
+	V_FREEZE_NO_SERVER,    /* freeze/no-server */
+	V_ELV_SLOW,            /* elevator/slow */
+	V_ATTR_SLOW,           /* attr/slow */
 	V_RECOVERY_INCOMPLETE, /* recovery/incomplete */
-	V_DEL_HELD,           /* del/held: also STOP_DEV that waits for an opener */
-	V_CMD_SLOW,           /* command/slow: a command past its budget that no other verdict explains */
-	V_REQUEST_SLOW,       /* request/slow */
-	V_KNOWN_BAD,          /* kernel/known-bad */
+	V_DEL_HELD,            /* del/held: also STOP_DEV that waits for an opener */
+	V_CMD_SLOW,     /* command/slow: a command past its budget that no other verdict explains */
+	V_REQUEST_SLOW, /* request/slow */
+	V_KNOWN_BAD,    /* kernel/known-bad */
 	V_NR
 };
 
@@ -54,14 +55,14 @@ struct finding {
 	char volume[REC_VOLUME_LEN];
 	char stage[24];
 	uint64_t since_ns, last_ns, end_ns; /* end_ns 0: still so at last_ns */
-	uint64_t subject;                   /* id of the command, freeze, …: with verdict and dev, identity */
-	struct rec_task waiter;             /* tid 0: nobody in particular */
-	struct rec_cmd cmd;                 /* when it is about a command; else id 0 */
-	struct rec_attr attr;               /* when an attribute write is involved; else id 0 */
+	uint64_t subject;       /* id of the command, freeze, …: with verdict and dev, identity */
+	struct rec_task waiter; /* tid 0: nobody in particular */
+	struct rec_cmd cmd;     /* when it is about a command; else id 0 */
+	struct rec_attr attr;   /* when an attribute write is involved; else id 0 */
 	struct rec_freeze freeze;
 	struct blocker blocker[FINDING_BLOCKERS];
 	unsigned int nr_blockers, more_blockers; /* more: did not fit */
-	char cycle[FINDING_CYCLE][160];          /* self-deadlock: each "A waits for B" in turn, closing */
+	char cycle[FINDING_CYCLE][160]; /* self-deadlock: each "A waits for B" in turn, closing */
 	unsigned int nr_cycle;
 	char summary[400]; /* one line */
 	char advice[240];  /* one line */

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Records: the only thing that passes from what is observed to what is concluded. A live session
- * makes them from BPF events, kernel memory and the daemon's spans; a capture is a file of them, one
- * JSON object a line; the model (model.h) is a function of them alone, so that a replay concludes
- * what the live session did.
+ * makes them from BPF events, kernel memory and the daemon's spans; a capture is a file of them,
+ * one JSON object a line; the model (model.h) is a function of them alone, so that a replay
+ * concludes what the live session did.
  *
  * Times are CLOCK_MONOTONIC ns; 0 = did not happen (yet). dev is the ublk id, -1 = unknown or none.
  * A thing that lasts (command, freeze, attribute write, elevator switch, request, span) has an id
- * and is told again whenever it is polled while open; end_ns != 0 tells its end. `adopted`: it began
- * before we watched, so its beginning is the earliest time it was seen or could be inferred.
+ * and is told again whenever it is polled while open; end_ns != 0 tells its end. `adopted`: it
+ * began before we watched, so its beginning is the earliest time it was seen or could be inferred.
  */
 #ifndef GFS_TRACING_REC_H
 #define GFS_TRACING_REC_H
@@ -71,8 +71,8 @@ enum rec_dev_state {
 struct rec_meta {
 	uint32_t version; /* of the format: REC_VERSION */
 	char tool[32], kernel[96], host[64];
-	uint64_t wall_ns;                                /* at rec.t_ns */
-	uint64_t budget_start_dev_ns, budget_cmd_ns,     /* the session's budgets: model_config */
+	uint64_t wall_ns;                            /* at rec.t_ns */
+	uint64_t budget_start_dev_ns, budget_cmd_ns, /* the session's budgets: model_config */
 		budget_freeze_ns, budget_attr_ns, budget_request_ns;
 	uint32_t filter_pid;
 	int32_t filter_dev;
@@ -102,16 +102,16 @@ struct rec_dev {
 struct rec_queue {
 	int32_t dev;
 	uint32_t queue, depth;
-	uint32_t armed;    /* FETCHes the driver holds, plus tags that the server owns */
-	bool exact;        /* read from the driver; else "at least", from commands seen */
-	char missing[96];  /* tags neither armed nor owned: "0-63", "3,7" */
+	uint32_t armed;     /* FETCHes the driver holds, plus tags that the server owns */
+	bool exact;         /* read from the driver; else "at least", from commands seen */
+	char missing[96];   /* tags neither armed nor owned: "0-63", "3,7" */
 	uint32_t owner_tid; /* thread that arms and serves it, 0 = unknown yet */
 	char owner_comm[REC_COMM_LEN];
 };
 
 enum rec_req_state {
-	REQ_QUEUED = 0,  /* issued by the block layer, not delivered to the server */
-	REQ_SERVER = 1,  /* the server has it */
+	REQ_QUEUED = 0,   /* issued by the block layer, not delivered to the server */
+	REQ_SERVER = 1,   /* the server has it */
 	REQ_REQUEUED = 2, /* given back: waits for a server */
 	REQ_DONE = 3,
 };
@@ -133,11 +133,11 @@ struct rec_cmd {
 	uint32_t nr; /* enum rec_cmd_nr */
 	uint32_t tgid;
 	char comm[REC_COMM_LEN];
-	uint32_t tid;        /* thread that works on it now: an iou-wrk after WORKER */
-	uint64_t submit_ns;  /* first entry into the driver */
-	uint64_t punt_ns;    /* given to io-wq */
-	uint64_t worker_ns;  /* an io-wq worker took it */
-	uint64_t ctrl_ns;    /* second entry into the driver; the first if it was not punted */
+	uint32_t tid;         /* thread that works on it now: an iou-wrk after WORKER */
+	uint64_t submit_ns;   /* first entry into the driver */
+	uint64_t punt_ns;     /* given to io-wq */
+	uint64_t worker_ns;   /* an io-wq worker took it */
+	uint64_t ctrl_ns;     /* second entry into the driver; the first if it was not punted */
 	uint64_t add_disk_ns; /* START_DEV: every FETCH was there */
 	uint64_t add_disk_end_ns;
 	uint64_t elevator_ns, elevator_end_ns;
@@ -203,7 +203,7 @@ struct rec_server {
 	int32_t dev;
 	uint32_t tgid;
 	char comm[REC_COMM_LEN];
-	bool gone;       /* let go of the device (died, or closed it) */
+	bool gone; /* let go of the device (died, or closed it) */
 	uint64_t at_ns;
 };
 
@@ -243,13 +243,14 @@ struct rec_hist {
 };
 
 struct rec_counts {
-	uint64_t events;            /* taken from the ring buffer */
-	uint64_t dropped;           /* ring buffer or map was full */
-	uint64_t unmatched_cmds;    /* ends of control commands without a beginning, and the other way */
+	uint64_t events;         /* taken from the ring buffer */
+	uint64_t dropped;        /* ring buffer or map was full */
+	uint64_t unmatched_cmds; /* ends of control commands without a beginning, and the other way
+				  */
 	uint64_t unmatched_freezes;
-	uint64_t spans;             /* of the daemon, seen */
-	uint64_t spans_unmatched;   /* of them ublk.* or io.slow without a kernel partner */
-	uint64_t kernel_unmatched;  /* commands of a daemon with spans, without a span */
+	uint64_t spans;            /* of the daemon, seen */
+	uint64_t spans_unmatched;  /* of them ublk.* or io.slow without a kernel partner */
+	uint64_t kernel_unmatched; /* commands of a daemon with spans, without a span */
 };
 
 struct rec {
@@ -278,6 +279,9 @@ struct rec {
 	};
 };
 
+/* No encoded record is longer, NUL included. */
+#define REC_LINE_MAX (64 * 1024)
+
 /* Static names: "cmd", "freeze", …; NULL out of range. */
 const char *rec_kind_name(enum rec_kind kind);
 /* "START_DEV", …; "cmd-0xNN" in buf (24 bytes) if unknown. */
@@ -286,12 +290,13 @@ const char *rec_cmd_name(uint32_t nr, char buf[24]);
 const char *rec_dev_state_name(uint32_t state);
 /* "queued", "server", "requeued", "done". */
 const char *rec_req_state_name(uint32_t state);
-/* The stage a command is in, or ended in: "punt", "worker", "ctrl", "ready-wait", "add-disk", "elevator",
- * "part-scan", "done". */
+/* The stage a command is in, or ended in: "punt", "worker", "ctrl", "ready-wait", "add-disk",
+ * "elevator", "part-scan", "done". */
 const char *rec_cmd_stage(const struct rec_cmd *c);
 
 /*
- * One JSON object, no newline, into buf: length, or -ENOSPC. Strings are made valid UTF-8; fields
+ * One JSON object, no newline, into buf: length, or -ENOSPC (never with REC_LINE_MAX bytes);
+ * -EINVAL: no such kind. Strings are made valid UTF-8 (a bad byte becomes a question mark); fields
  * that are 0 or "" are left out.
  */
 int rec_encode(const struct rec *r, char *buf, size_t size) __must_check;
@@ -299,6 +304,7 @@ int rec_encode(const struct rec *r, char *buf, size_t size) __must_check;
  * The reverse. 0; -EBADMSG: not a record (err says what); -EPROTONOSUPPORT: of a kind this version
  * does not know (skip it). Fields that are missing are 0; unknown ones are ignored.
  */
-int rec_decode(const char *line, size_t len, struct rec *out, char *err, size_t err_len) __must_check;
+int rec_decode(const char *line, size_t len, struct rec *out, char *err,
+	       size_t err_len) __must_check;
 
 #endif

@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "lib/log.h"
-#include "lib/timing.h"
 
 /* How often a create may find its name taken by a leftover of its own and remove that. */
 #define CREATE_ROUNDS 3
@@ -306,22 +305,17 @@ static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64
 int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op_id, bool *created,
 		       struct op_err *err)
 {
-	uint64_t start = now_ns();
+	struct op_timing t = op_timing_begin(TIMING_CREATE_EXPORT, def->name, -1, op_id);
 	struct host_vol *vol = vol_begin(h, def->name, "create", err);
 	int r, dev_id = -1;
 
 	*created = false;
 	if (!vol)
-		return -EBUSY;
+		return op_timing_refused(&t);
 	r = create_owned(vol, def, op_id, created, err);
 	dev_id = vol->dev_id;
 	vol_end(vol);
-	timing_emit(&(struct timing_rec){.event = TIMING_CREATE_EXPORT,
-					 .op_id = op_id,
-					 .start_ns = start,
-					 .export_ = def->name,
-					 .dev_id = dev_id,
-					 .result = r});
+	op_timing_end(&t, dev_id, r);
 	if (*created)
 		log_info("volume %s: created, %llu bytes, device %d", def->name,
 			 (unsigned long long)def->size_bytes, dev_id);

@@ -6,34 +6,49 @@
 #include <string.h>
 
 #include "lib/log.h"
-#include "lib/timing.h"
 
 /* A drain waits in slices of this, so that a stopping daemon is not held up by it. */
 #define DRAIN_SLICE_NS (5 * NSEC_PER_SEC)
 
-static void emit(enum timing_event ev, const char *name, int dev_id, uint64_t op_id, uint64_t start,
-		 int result)
+struct op_timing op_timing_begin(enum timing_event ev, const char *name, int dev_id, uint64_t op_id)
 {
-	timing_emit(&(struct timing_rec){.event = ev,
-					 .op_id = op_id,
-					 .start_ns = start,
-					 .export_ = name,
-					 .dev_id = dev_id,
-					 .result = result});
+	struct op_timing t = {.rec = {.event = ev,
+				      .op_id = op_id,
+				      .start_ns = now_ns(),
+				      .export_ = name,
+				      .dev_id = dev_id}};
+
+	t.span = span_open(&t.rec);
+	return t;
+}
+
+void op_timing_end(struct op_timing *t, int dev_id, int result)
+{
+	span_close(t->span);
+	t->rec.dev_id = dev_id;
+	t->rec.result = result;
+	timing_emit(&t->rec);
+}
+
+int op_timing_refused(struct op_timing *t)
+{
+	span_close(t->span);
+	return -EBUSY;
 }
 
 int vol_device_add(struct host_vol *vol, struct volume *v, uint64_t op_id, struct ublk_dev **dev,
 		   struct op_err *err)
 {
-	uint64_t start = now_ns();
 	struct fmt_err fe = {{0}};
+	struct op_timing t;
 	int r;
 
 	*dev = NULL;
 	if (!vol->h->u)
 		return 0;
+	t = op_timing_begin(TIMING_REGISTER_DEVICE, vol->name, -1, op_id);
 	r = ublk_dev_add(vol->h->u, v, op_id, dev, &fe);
-	emit(TIMING_REGISTER_DEVICE, vol->name, r ? -1 : ublk_dev_id(*dev), op_id, start, r);
+	op_timing_end(&t, r ? -1 : ublk_dev_id(*dev), r);
 	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
 }
 
@@ -129,13 +144,13 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 
 int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed, struct op_err *err)
 {
-	uint64_t start = now_ns();
+	struct op_timing t = op_timing_begin(TIMING_ATTACH_EXPORT, name, -1, op_id);
 	struct host_vol *vol = vol_begin(h, name, "attach", err);
 	int r, dev_id;
 
 	*changed = false;
 	if (!vol)
-		return -EBUSY;
+		return op_timing_refused(&t);
 	if (vol->state == HOST_ATTACHED) {
 		r = 0;
 	} else if (vol->state == HOST_FAILED && vol->passing) {
@@ -148,7 +163,7 @@ int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
 	}
 	dev_id = vol->dev_id;
 	vol_end(vol);
-	emit(TIMING_ATTACH_EXPORT, name, dev_id, op_id, start, r);
+	op_timing_end(&t, dev_id, r);
 	if (*changed)
 		log_info("volume %s: attached, device %d", name, dev_id);
 	return r;
@@ -156,13 +171,13 @@ int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
 
 int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
 {
-	uint64_t start = now_ns();
+	struct op_timing t = op_timing_begin(TIMING_ATTACH_EXPORT, name, -1, op_id);
 	struct host_vol *vol = vol_begin(h, name, "takeover", err);
 	struct volume_info info;
 	int r = 0, dev_id;
 
 	if (!vol)
-		return -EBUSY;
+		return op_timing_refused(&t);
 	if (vol->v) {
 		volume_info_read(vol->v, &info);
 		if (info.mode == VOLUME_FENCED)
@@ -190,7 +205,7 @@ int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id, 
 	}
 	dev_id = vol->dev_id;
 	vol_end(vol);
-	emit(TIMING_ATTACH_EXPORT, name, dev_id, op_id, start, r);
+	op_timing_end(&t, dev_id, r);
 	if (!r)
 		log_warn("volume %s: taken over, device %d", name, dev_id);
 	return r;
@@ -211,7 +226,8 @@ static bool slice_rest(struct host *h, uint64_t end)
 
 static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, struct op_err *err)
 {
-	uint64_t start = now_ns(), end = timeout_ns ? start + timeout_ns : UINT64_MAX;
+	struct op_timing t = op_timing_begin(TIMING_DRAIN_EXPORT, vol->name, vol->dev_id, op_id);
+	uint64_t end = timeout_ns ? now_ns() + timeout_ns : UINT64_MAX;
 	struct fmt_err fe = {{0}};
 	int r;
 
@@ -238,7 +254,7 @@ static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, stru
 	}
 	if (r && r != -ETIMEDOUT && r != -ESHUTDOWN)
 		r = op_fail_engine(err, r, "uploading it", vol->name, &fe);
-	emit(TIMING_DRAIN_EXPORT, vol->name, vol->dev_id, op_id, start, r);
+	op_timing_end(&t, vol->dev_id, r);
 	return r;
 }
 
@@ -413,16 +429,16 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 int host_detach(struct host *h, const char *name, bool force, uint64_t timeout_ns, uint64_t op_id,
 		struct op_err *err)
 {
-	uint64_t start = now_ns();
+	struct op_timing t = op_timing_begin(TIMING_DETACH_EXPORT, name, -1, op_id);
 	struct host_vol *vol = vol_begin(h, name, "detach", err);
 	int r, dev_id;
 
 	if (!vol)
-		return -EBUSY;
+		return op_timing_refused(&t);
 	dev_id = vol->dev_id;
 	r = detach_owned(vol, force, timeout_ns, op_id, err);
 	vol_end(vol);
-	emit(TIMING_DETACH_EXPORT, name, dev_id, op_id, start, r);
+	op_timing_end(&t, dev_id, r);
 	if (!r)
 		log_info("volume %s: detached", name);
 	return r;
@@ -491,16 +507,16 @@ static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 
 int host_remove(struct host *h, const char *name, bool force, uint64_t op_id, struct op_err *err)
 {
-	uint64_t start = now_ns();
+	struct op_timing t = op_timing_begin(TIMING_DELETE_EXPORT, name, -1, op_id);
 	struct host_vol *vol = vol_begin(h, name, "rm", err);
 	int r, dev_id;
 
 	if (!vol)
-		return -EBUSY;
+		return op_timing_refused(&t);
 	dev_id = vol->dev_id;
 	r = remove_owned(vol, force, op_id, err);
 	vol_end(vol);
-	emit(TIMING_DELETE_EXPORT, name, dev_id, op_id, start, r);
+	op_timing_end(&t, dev_id, r);
 	if (!r)
 		log_info("volume %s: removed", name);
 	return r;

@@ -7,6 +7,7 @@
 #define GFS_CONTROL_HOST_PRIV_H
 
 #include "control/host.h"
+#include "lib/spans.h"
 
 #define HOST_BUCKETS      1024
 #define CREATE_THREADS    8
@@ -126,6 +127,19 @@ void pending_local_remove(struct host *h, const uint8_t uuid[16]);
 void pending_free_all(struct host *h);
 
 /* ---- host_ops.c ---- */
+
+/* An operation on a volume: an open span while it lasts, a timing event at its end. */
+struct op_timing {
+	struct timing_rec rec; /* borrows the name */
+	uint32_t span;
+};
+/* From now. dev_id: -1 if it is not known yet. */
+struct op_timing op_timing_begin(enum timing_event ev, const char *name, int dev_id,
+				 uint64_t op_id);
+void op_timing_end(struct op_timing *t, int dev_id, int result);
+/* It did not get to begin, another has the name: no event. Returns -EBUSY. */
+int op_timing_refused(struct op_timing *t);
+
 /* Register the device of an open volume, or note that there is none without ublk. */
 int vol_device_add(struct host_vol *vol, struct volume *v, uint64_t op_id, struct ublk_dev **dev,
 		   struct op_err *err) __must_check;

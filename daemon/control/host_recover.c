@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "lib/log.h"
-#include "lib/timing.h"
 
 static bool fault_passes(enum op_fault f)
 {
@@ -20,7 +19,8 @@ static bool fault_passes(enum op_fault f)
 
 static int recover_one(struct host_vol *vol, struct op_err *err)
 {
-	uint64_t op_id = timing_op_id(), start = now_ns();
+	uint64_t op_id = timing_op_id();
+	struct op_timing t = op_timing_begin(TIMING_ATTACH_EXPORT, vol->name, -1, op_id);
 	struct host *h = vol->h;
 	struct fmt_err fe = {{0}};
 	struct ublk_dev *dev = NULL;
@@ -43,12 +43,7 @@ static int recover_one(struct host_vol *vol, struct op_err *err)
 		else
 			vol_set(vol, HOST_ATTACHED, v, dev);
 	}
-	timing_emit(&(struct timing_rec){.event = TIMING_ATTACH_EXPORT,
-					 .op_id = op_id,
-					 .start_ns = start,
-					 .export_ = vol->name,
-					 .dev_id = dev ? ublk_dev_id(dev) : -1,
-					 .result = r});
+	op_timing_end(&t, dev ? ublk_dev_id(dev) : -1, r);
 	return r;
 }
 

@@ -5,6 +5,8 @@
  * f->lock guards the table of flights and their waiters.
  */
 #include "engine/fetch_priv.h"
+#include "lib/spans.h"
+#include "lib/timing.h"
 
 #include <string.h>
 
@@ -158,6 +160,9 @@ static struct flight *flight_new(struct fetch_req *r, const struct flight_key *k
 	} else {
 		fetch_count(&f->stats.prefetched, 1);
 	}
+	if (!fl->op_id)
+		fl->op_id = timing_op_id();
+	fl->get_op_id = fl->op_id;
 	fl->hash_next = *b;
 	*b = fl;
 	f->nr_flights++;
@@ -198,6 +203,16 @@ static void index_ahead(struct fetch_req *r, const struct walk *wk)
 	}
 }
 
+/*
+ * A wait of many blocks has one span for them all: a foreign GET is worth telling, its own is found
+ * by the operation anyway.
+ */
+void fetch_req_link(const struct fetch_req *r, uint64_t op_id)
+{
+	if (r->w && r->w->span && op_id != r->w->op_id)
+		span_link(r->w->span, op_id);
+}
+
 /* Wait for what the walk needs. 0, -EAGAIN: it is cached by now, -errno. */
 static int req_enqueue(struct fetch_req *r, enum walk_result need, const struct walk *wk)
 {
@@ -235,6 +250,7 @@ static int req_enqueue(struct fetch_req *r, enum walk_result need, const struct 
 		pthread_cond_signal(&f->wake);
 	}
 	list_add_tail(&r->node, &fl->waiters);
+	fetch_req_link(r, fl->get_op_id);
 	return 0;
 }
 
@@ -307,6 +323,9 @@ static int req_start(struct fetch_req *proto, struct cache_buf **buf)
 	*r = *proto;
 	manifest_get(r->m);
 	r->deadline_ns = now_ns() + r->f->cfg.timeout_ns;
+	r->w->span = 0;
+	if (r->w->waits)
+		r->w->waits(r->w);
 	res = req_park(r, res, &wk, buf);
 	if (res != -EINPROGRESS) {
 		manifest_put(r->m);

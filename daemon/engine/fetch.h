@@ -31,9 +31,15 @@ struct fetch_wait {
 	 * instead); must not block. res 0: buf is referenced for the caller, or NULL for a block of
 	 * zeros. */
 	void (*done)(struct fetch_wait *w, struct cache_buf *buf, int res);
+	/*
+	 * May be NULL. Runs at most once, on the caller's thread inside fetch_block, before the
+	 * wait begins; sets span if there is one. Even then the answer may come at once.
+	 */
+	void (*waits)(struct fetch_wait *w);
 	struct list_head node; /* fetcher's */
 	uint64_t op_id;
 	const char *volume; /* for timing events; valid until done; may be NULL */
+	uint32_t span;      /* open until done, linked to the GET that serves it; 0 = none */
 };
 
 /* Borrow all three for its lifetime. */

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The fetcher's dispatcher thread: forms range GETs out of the flights that wait, submits them
- * within the bound of bytes in flight, and keeps the time of retries. A completion of a GET (a store's
- * thread) hands each flight to the compute pool to be verified, or back to the dispatcher to be
- * tried again.
+ * within the bound of bytes in flight, and keeps the time of retries. A completion of a GET (a
+ * store's thread) hands each flight to the compute pool to be verified, or back to the dispatcher
+ * to be tried again.
  */
 #include "engine/fetch_priv.h"
 #include "engine/store_call.h"
@@ -253,6 +253,26 @@ static bool can_join(const struct fetcher *f, const struct flight *first, const 
 	       fl->off - end <= FETCH_GAP_MAX && fl->off + fl->len - first->off <= max;
 }
 
+/* All that wait for the flights of this GET wait for its operation now. */
+static void get_link(struct get *g)
+{
+	struct fetcher *f = g->f;
+	struct fetch_req *r;
+
+	SCOPED_LOCK(&f->lock);
+	for (uint32_t i = 0; i < g->nr; i++) {
+		g->flight[i]->get_op_id = g->op.op_id;
+		list_for_each_entry (r, &g->flight[i]->waiters, node)
+			fetch_req_link(r, g->op.op_id);
+	}
+}
+
+/* Which attempt the flight is about to make, from 1. */
+static unsigned int flight_attempt(const struct flight *fl)
+{
+	return fl->attempts + fl->bad + 1;
+}
+
 static void group_submit(struct fetcher *f, const struct fetch_group *gr, enum store_prio prio,
 			 uint64_t cost)
 {
@@ -292,11 +312,13 @@ static void group_submit(struct fetcher *f, const struct fetch_group *gr, enum s
 		list_del(&member[i]->node);
 		member[i]->get = g;
 		g->flight[i] = member[i];
+		g->op.attempt = MAX(g->op.attempt, flight_attempt(member[i]));
 		g->op.deadline_ns = MIN(g->op.deadline_ns, flight_deadline(member[i]));
 	}
 	fetch_count(&f->stats.gets, 1);
 	fetch_count(&f->stats.coalesced, gr->nr - 1);
 	fetch_count(&f->stats.inflight_bytes, cost);
+	get_link(g);
 	store_submit(f->store, &g->op);
 }
 

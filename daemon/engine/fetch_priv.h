@@ -53,10 +53,11 @@ struct flight {
 	uint64_t deadline_ns;   /* atomic: a joining reader may move it */
 	uint64_t not_before_ns; /* of the next attempt */
 	uint32_t attempts;
-	uint8_t bad; /* definite failures: corrupt or missing */
-	bool demand; /* atomic: somebody waits for it */
-	bool alone;  /* do not merge: it was corrupt when merged */
-	uint64_t op_id;
+	uint8_t bad;        /* definite failures: corrupt or missing */
+	bool demand;        /* atomic: somebody waits for it */
+	bool alone;         /* do not merge: it was corrupt when merged */
+	uint64_t op_id;     /* never 0 */
+	uint64_t get_op_id; /* of the GET that brings it; under f->lock */
 	const char *volume; /* valid while a GET of it runs: its first waiter ends later */
 	struct get *get;
 	struct pool_job job;
@@ -143,6 +144,9 @@ void fetch_req_run(struct fetch_req *r, struct cache_buf *idx);
 void fetch_ahead_run(struct fetcher *f, const struct ahead_job *job);
 /* A flight ended: tell every waiter and free it. buf (reference taken over) is set if res is 0. */
 void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res);
+
+/* Under f->lock: r, which waits at a flight, is served by the GET of operation op_id. */
+void fetch_req_link(const struct fetch_req *r, uint64_t op_id);
 
 /* fetch_get.c */
 

@@ -207,7 +207,7 @@ void flush_join(struct lane *lane, struct gfs_req *req)
 	struct volume *v = lane->v;
 	bool start;
 
-	req->stage = TIMING_STAGE_FLUSH;
+	req_wait(req, TIMING_STAGE_FLUSH);
 	pthread_mutex_lock(&v->lock);
 	list_add_tail(&req->node, &v->flush_waiting);
 	start = !v->flush_running;

@@ -13,6 +13,7 @@
  */
 #include "engine/volume_priv.h"
 
+#include "lib/spans.h"
 #include <string.h>
 
 #define WORD_SECTORS (MAP_SECTOR / SECTOR_SIZE)
@@ -27,20 +28,20 @@ static bool req_is_write(const struct gfs_req *req)
 	return req->op != GFS_READ;
 }
 
-static void report_slow(struct lane *lane, const struct gfs_req *req, uint64_t end_ns, int res)
+static struct timing_rec req_rec(const struct gfs_req *req)
 {
 	static const char op_char[] = {
 		[GFS_READ] = 'R',    [GFS_WRITE] = 'W',        [GFS_FLUSH] = 'F',
 		[GFS_DISCARD] = 'D', [GFS_WRITE_ZEROES] = 'Z',
 	};
-	struct timing_rec rec = {
+	const struct volume *v = req->lane->v;
+
+	return (struct timing_rec){
 		.event = TIMING_IO_SLOW,
 		.op_id = req->op_id,
 		.start_ns = req->start_ns,
-		.end_ns = end_ns,
-		.export_ = lane->v->root.name,
-		.dev_id = __atomic_load_n(&lane->v->dev_id, __ATOMIC_RELAXED),
-		.result = res,
+		.export_ = v->root.name,
+		.dev_id = __atomic_load_n(&v->dev_id, __ATOMIC_RELAXED),
 		.is_io = true,
 		.io_op = op_char[req->op],
 		.queue = req->queue,
@@ -49,8 +50,33 @@ static void report_slow(struct lane *lane, const struct gfs_req *req, uint64_t e
 		.nsectors = req->nsectors,
 		.stage = req->stage,
 	};
+}
 
+static void report_slow(const struct gfs_req *req, uint64_t end_ns, int res)
+{
+	struct timing_rec rec = req_rec(req);
+
+	rec.end_ns = end_ns;
+	rec.result = res;
 	timing_emit(&rec);
+}
+
+void req_wait(struct gfs_req *req, enum timing_io_stage stage)
+{
+	struct timing_rec rec;
+
+	if (req->stage == stage)
+		return;
+	if (req->stage != TIMING_STAGE_LOCAL) {
+		req->stage = stage;
+		span_stage(req->span, stage);
+		return;
+	}
+	if (!req->op_id)
+		req->op_id = timing_op_id();
+	req->stage = stage;
+	rec = req_rec(req);
+	req->span = span_open(&rec);
 }
 
 static void lane_account(struct lane *lane, const struct gfs_req *req, int res)
@@ -79,11 +105,13 @@ void req_finish(struct gfs_req *req, int res)
 	uint64_t slow_ns = lane->v->e->cfg.io_slow_ns;
 
 	lane_account(lane, req, res);
+	if (unlikely(req->stage != TIMING_STAGE_LOCAL))
+		span_close(req->span);
 	if (slow_ns != UINT64_MAX) {
 		uint64_t end_ns = now_ns();
 
 		if (end_ns - req->start_ns >= slow_ns)
-			report_slow(lane, req, end_ns, res);
+			report_slow(req, end_ns, res);
 	}
 	if (req->segs != &req->seg0) {
 		free(req->segs);
@@ -105,7 +133,7 @@ static void req_park(struct lane *lane, struct gfs_req *req)
 
 	if (!req->park_deadline_ns)
 		req->park_deadline_ns = now_ns() + v->e->cfg.space_wait_ns;
-	req->stage = TIMING_STAGE_SPACE;
+	req_wait(req, TIMING_STAGE_SPACE);
 	lane_view_unref(lane, req->lv, true);
 	req->lv = NULL;
 	list_add_tail(&req->node, &lane->parked);
@@ -517,6 +545,15 @@ static void store_fetched(struct fetch_wait *fw, struct cache_buf *buf, int res)
 	worker_post(seg->req->lane->w, &seg->msg);
 }
 
+/* The block is not here: our own thread, inside fetch_block(). */
+static void store_waits(struct fetch_wait *fw)
+{
+	struct gfs_seg *seg = container_of(fw, struct gfs_seg, fetch);
+
+	req_wait(seg->req, TIMING_STAGE_STORE);
+	fw->span = seg->req->span;
+}
+
 static void read_store(struct lane *lane, struct gfs_seg *seg)
 {
 	struct gfs_req *req = seg->req;
@@ -527,14 +564,13 @@ static void read_store(struct lane *lane, struct gfs_seg *seg)
 	if (!req->op_id)
 		req->op_id = timing_op_id();
 	seg->fetch.done = store_fetched;
+	seg->fetch.waits = store_waits;
 	seg->fetch.op_id = req->op_id;
 	seg->fetch.volume = lane->v->root.name;
 	r = fetch_block(lane->v->e->fetcher, req->lv->view->manifest,
 			pos / lane->v->root.block_bytes, &seg->fetch, &buf);
-	if (r == -EINPROGRESS) {
-		req->stage = TIMING_STAGE_STORE;
+	if (r == -EINPROGRESS)
 		return;
-	}
 	store_copy(seg, r ? NULL : buf, r);
 }
 

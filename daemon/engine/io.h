@@ -62,6 +62,7 @@ struct gfs_req {
 	uint32_t pending;
 	int res;
 	enum timing_io_stage stage;
+	uint32_t span; /* of lib/spans.h; set once stage is not LOCAL */
 };
 
 /* Worker's thread. Never blocks; req->done may run before it returns. */

@@ -11,6 +11,7 @@
 #include "engine/store_call.h"
 #include "engine/volume_priv.h"
 #include "engine/wire.h"
+#include "lib/spans.h"
 
 #define ATTEMPT_NS         (10 * NSEC_PER_SEC)
 #define MANIFEST_BYTES_MAX (1 * GiB)
@@ -72,6 +73,7 @@ static int get_object(struct engine *e, const char *key, const char *volume, uin
 		return fmt_fail(err, -ENOMEM, "%s: out of memory", key);
 	snprintf(c->key, sizeof(c->key), "%s", key);
 	for (unsigned int attempt = 1;; attempt++) {
+		c->op.attempt = attempt;
 		c->op.deadline_ns = attempt_deadline(deadline_ns);
 		res = store_call_run(c, cancel);
 		if (res == -ECANCELED)
@@ -223,6 +225,7 @@ static int root_put(struct root_put *p)
 				 .dev_id = -1};
 	struct store_call *c =
 		store_call_new(p->e->store, STORE_PUT, STORE_PRIO_META, p->r->name, p->op_id);
+	uint32_t span = span_open(&rec);
 	char *json = NULL;
 	size_t len = 0;
 	int res = c ? root_encode(p->r, &json, &len) : -ENOMEM;
@@ -235,6 +238,7 @@ static int root_put(struct root_put *p)
 	store_call_body(c, json, len, json, free);
 	root_key(p->r->name, c->key, sizeof(c->key));
 	for (unsigned int attempt = 1;; attempt++) {
+		c->op.attempt = attempt;
 		res = root_put_attempt(p, c);
 		if (res != -EAGAIN)
 			break;
@@ -246,6 +250,7 @@ out:
 	store_call_put(c);
 	rec.result = res;
 	rec.bytes = len;
+	span_close(span);
 	timing_emit(&rec);
 	return res;
 }
@@ -321,6 +326,7 @@ int root_delete(struct engine *e, const char *name, const uint8_t nonce[16], uin
 		return fmt_fail(err, -ENOMEM, "DELETE of %s: out of memory", name);
 	root_key(name, c->key, sizeof(c->key));
 	for (unsigned int attempt = 1;; attempt++) {
+		c->op.attempt = attempt;
 		res = root_delete_attempt(e, name, nonce, deadline_ns, op_id, c, err);
 		if (res != -EAGAIN)
 			break;
@@ -391,6 +397,7 @@ int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err)
 		c->op.max_entries = LIST_PAGE;
 	}
 	while (!res) {
+		c->op.attempt = attempt;
 		c->op.deadline_ns = attempt_deadline(deadline_ns);
 		res = store_call_run(c, NULL);
 		if (res) {
@@ -410,6 +417,7 @@ int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err)
 		snprintf(c->op.start_after, sizeof(c->op.start_after), "%s",
 			 page[c->op.nr_entries - 1].key);
 		deadline_ns = default_deadline(e);
+		attempt = 1;
 	}
 	if (res == -ENOMEM)
 		fmt_fail(err, res, "LIST exports/: out of memory");
@@ -467,6 +475,7 @@ int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
 				 .bytes = r->manifest_bytes};
 	struct manifest_read mr = {.r = r, .out = out, .err = err};
 	char key[STORE_KEY_MAX];
+	uint32_t span;
 	int res;
 
 	*out = NULL;
@@ -476,8 +485,10 @@ int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
 		return fmt_fail(err, -EFBIG, "manifest of %s: %llu bytes", r->name,
 				(unsigned long long)r->manifest_bytes);
 	manifest_key(r->uuid, r->manifest_id, key, sizeof(key));
+	span = span_open(&rec);
 	res = get_object(e, key, r->name, default_deadline(e), op_id, NULL, manifest_use, &mr, err);
 	rec.result = res;
+	span_close(span);
 	timing_emit(&rec);
 	return res;
 }

@@ -14,6 +14,7 @@
 #include "engine/upload_priv.h"
 #include "engine/wire.h"
 #include "lib/log.h"
+#include "lib/spans.h"
 
 /* A root on its way. */
 struct publish {
@@ -55,6 +56,7 @@ static int manifest_put_object(struct volume *v, const struct root *r, void *buf
 	manifest_key(r->uuid, r->manifest_id, c->key, sizeof(c->key));
 	c->op.cond = STORE_IF_NONE_MATCH;
 	for (unsigned int attempt = 1; !paused; attempt++) {
+		c->op.attempt = attempt;
 		c->op.deadline_ns = MIN(deadline_ns, now_ns() + v->e->cfg.store_timeout_ns);
 		res = store_call_run(c, &v->closing);
 		if (res == -EEXIST && attempt > 1)
@@ -353,9 +355,11 @@ int volume_upload_locked(struct volume *v, uint64_t op_id, struct fmt_err *err)
 				 .start_ns = now_ns(),
 				 .export_ = v->root.name,
 				 .dev_id = __atomic_load_n(&v->dev_id, __ATOMIC_RELAXED)};
+	uint32_t span = span_open(&rec);
 	int r = upload_steps(v, op_id, &rec.bytes, err);
 	bool failed = r < 0 && r != -ECANCELED;
 
+	span_close(span);
 	if (r == 1)
 		return r;
 	pthread_mutex_lock(&v->lock);

@@ -101,7 +101,7 @@ static void put_start(struct packer *p, struct put *put)
 {
 	/* Twice the patience of a reader: a pack may be large and the uplink slow. */
 	put->c->op.deadline_ns = MIN(put->deadline_ns, now_ns() + 2 * p->e->cfg.store_timeout_ns);
-	put->attempt++;
+	put->c->op.attempt = ++put->attempt;
 	put->state = PUT_RUNNING;
 	store_call_start(put->c);
 }

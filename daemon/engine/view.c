@@ -11,6 +11,7 @@
 #include "engine/volume_priv.h"
 
 #include "lib/log.h"
+#include "lib/spans.h"
 #include <limits.h>
 #include <string.h>
 
@@ -215,12 +216,14 @@ int volume_switch_layer(struct volume *v)
 				 .dev_id = v->dev_id,
 				 .start_ns = now_ns()};
 	struct view *cur = v->view, *vw; /* only mutators replace it, and we are the one */
+	uint32_t span;
 	int r;
 
 	if (cur->frozen)
 		return -EBUSY;
 	if (!layer_dirty(cur->active))
 		return 1;
+	span = span_open(&rec);
 	r = volume_next_layer(v);
 	if (r)
 		goto out;
@@ -238,6 +241,7 @@ int volume_switch_layer(struct volume *v)
 	}
 out:
 	rec.result = r;
+	span_close(span);
 	timing_emit(&rec);
 	return r;
 }

@@ -6,6 +6,7 @@
 #include "engine/volume_priv.h"
 
 #include "lib/log.h"
+#include "lib/spans.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -142,6 +143,7 @@ int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum
 		.event = TIMING_LAYER_RECOVER, .op_id = op_id, .export_ = name, .dev_id = -1};
 	struct volume *v = volume_alloc(e);
 	struct manifest *m = NULL;
+	uint32_t span;
 	int r;
 
 	if (!v)
@@ -166,9 +168,11 @@ int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum
 	if (r)
 		goto err;
 	rec.start_ns = now_ns();
+	span = span_open(&rec);
 	r = volume_local_open(v, local_expected, m, err);
 	manifest_put(m);
 	rec.result = r;
+	span_close(span);
 	timing_emit(&rec);
 	if (r)
 		goto err;

@@ -168,6 +168,11 @@ void flush_join(struct lane *lane, struct gfs_req *req);
 /* io.c */
 void lane_retry_parked(struct worker *w, struct worker_msg *msg);
 void req_finish(struct gfs_req *req, int res);
+/*
+ * The request is about to wait for more than its own local I/O: from now to its end it is an open
+ * span. The lane's worker.
+ */
+void req_wait(struct gfs_req *req, enum timing_io_stage stage);
 void lane_view_unref(struct lane *lane, struct lane_view *lv, bool write);
 
 /*

@@ -6,7 +6,7 @@
  */
 #include "store/store_priv.h"
 #include "store/fault.h"
-#include "lib/timing.h"
+#include "lib/spans.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,39 +56,50 @@ void store_close(struct store *s)
 		s->ops->close(s);
 }
 
-void store_submit(struct store *s, struct store_op *op)
-{
-	op->res = 0;
-	op->ambiguous = false;
-	op->size_out = op->object_size = op->mtime_s = 0;
-	op->nr_entries = 0;
-	op->truncated = false;
-	op->start_ns = now_ns();
-	s->ops->submit(s, op);
-}
-
 static const enum timing_event events[] = {
 	[STORE_GET] = TIMING_OBJECT_GET,       [STORE_PUT] = TIMING_OBJECT_PUT,
 	[STORE_HEAD] = TIMING_OBJECT_HEAD,     [STORE_LIST] = TIMING_OBJECT_LIST,
 	[STORE_DELETE] = TIMING_OBJECT_DELETE,
 };
 
+/* What is known of an operation that was submitted; its end adds the result. */
+static struct timing_rec op_rec(const struct store_op *op)
+{
+	return (struct timing_rec){
+		.event = events[op->type],
+		.op_id = op->op_id,
+		.start_ns = op->start_ns,
+		.export_ = op->volume,
+		.dev_id = -1,
+		.key = op->key,
+		.attempt = op->attempt ? op->attempt : 1,
+	};
+}
+
+void store_submit(struct store *s, struct store_op *op)
+{
+	struct timing_rec rec;
+
+	op->res = 0;
+	op->ambiguous = false;
+	op->size_out = op->object_size = op->mtime_s = 0;
+	op->nr_entries = 0;
+	op->truncated = false;
+	op->start_ns = now_ns();
+	rec = op_rec(op);
+	op->span = span_open(&rec);
+	s->ops->submit(s, op);
+}
+
 void store_complete(struct store_op *op, int res)
 {
 	op->res = res;
 	if (op->start_ns) {
-		struct timing_rec rec = {
-			.event = events[op->type],
-			.op_id = op->op_id,
-			.start_ns = op->start_ns,
-			.export_ = op->volume,
-			.dev_id = -1,
-			.result = res,
-			.key = op->key,
-			.bytes = op->type == STORE_PUT ? store_body_bytes(op) : op->size_out,
-			.attempt = op->attempt ? op->attempt : 1,
-		};
+		struct timing_rec rec = op_rec(op);
 
+		rec.result = res;
+		rec.bytes = op->type == STORE_PUT ? store_body_bytes(op) : op->size_out;
+		span_close(op->span);
 		timing_emit(&rec);
 	}
 	op->done(op);

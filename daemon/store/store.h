@@ -89,6 +89,7 @@ struct store_op {
 	struct pool_job job;
 	struct list_head node;
 	uint64_t start_ns;
+	uint32_t span; /* valid while start_ns is set; see lib/spans.h */
 	void *impl;
 };
 

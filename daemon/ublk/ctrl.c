@@ -10,7 +10,7 @@
 
 #include "lib/list.h"
 #include "lib/log.h"
-#include "lib/timing.h"
+#include "lib/spans.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -42,6 +42,8 @@ struct ublk_cmd {
 	bool cancelling;
 	bool expired; /* the caller was told -ETIMEDOUT */
 	int res;
+	const struct ublk_cmd_spec *spec; /* the caller's; gone once it is in flight */
+	uint32_t span;                    /* of lib/spans.h; thread's once in flight */
 	pthread_cond_t cond;
 	uint8_t buf[UBLK_CTRL_BUF_MAX] __attribute__((aligned(8)));
 };
@@ -144,8 +146,25 @@ static void event_arm(struct ublk_ctrl *c)
 	io_uring_sqe_set_data(sqe, &tag_event);
 }
 
+/* The step that the command is in from now to the next such call, for whoever looks from outside.
+ */
+static void cmd_step(struct ublk_cmd *cmd, int event, uint64_t start_ns)
+{
+	const struct timing_rec rec = {
+		.event = (enum timing_event)event,
+		.op_id = cmd->spec->op_id,
+		.start_ns = start_ns,
+		.export_ = cmd->spec->volume,
+		.dev_id = (int)cmd->dev_id,
+	};
+
+	span_close(cmd->span);
+	cmd->span = event < 0 ? 0 : span_open(&rec);
+}
+
 static void cmd_submit(struct ublk_ctrl *c, struct ublk_cmd *cmd)
 {
+	const struct cmd_kind *k = cmd_kind(cmd->op);
 	const struct ublksrv_ctrl_cmd payload = {
 		.dev_id = cmd->dev_id,
 		.queue_id = UINT16_MAX,
@@ -161,6 +180,8 @@ static void cmd_submit(struct ublk_ctrl *c, struct ublk_cmd *cmd)
 	memcpy(&sqe->addr3, &payload, sizeof(payload));
 	io_uring_sqe_set_data(sqe, cmd);
 	cmd->submitted_ns = now_ns();
+	cmd_step(cmd, k ? k->event : -1, cmd->submitted_ns);
+	cmd->spec = NULL;
 }
 
 static void cmd_cancel(struct ublk_ctrl *c, struct ublk_cmd *cmd)
@@ -178,6 +199,7 @@ static void cmd_complete(struct ublk_ctrl *c __unused, struct ublk_cmd *cmd, int
 	cmd->done_ns = now_ns();
 	cmd->res = res;
 	cmd->state = CMD_DONE;
+	span_close(cmd->span);
 	list_del(&cmd->node);
 	if (cmd->expired)
 		log_info("ublk: %s of device %d came back with %d, %.1f s after it was sent",
@@ -465,6 +487,7 @@ static int cmd_wait(struct ublk_ctrl *c, struct ublk_cmd *cmd, uint64_t until_ns
 		list_del(&cmd->node);
 		cmd->state = CMD_DONE;
 		cmd->res = -ETIMEDOUT;
+		span_close(cmd->span);
 		cmd_put(cmd);
 	}
 	cmd->expired = true;
@@ -487,6 +510,7 @@ int ublk_ctrl_run(struct ublk_ctrl *c, const struct ublk_cmd_spec *spec, struct 
 	cmd->refs = 2;
 	cmd->op = spec->op;
 	cmd->dev_id = spec->dev_id;
+	cmd->spec = spec;
 	cmd->data = spec->data;
 	cmd->len = spec->len;
 	if (spec->len)
@@ -503,6 +527,8 @@ int ublk_ctrl_run(struct ublk_ctrl *c, const struct ublk_cmd_spec *spec, struct 
 		pthread_mutex_unlock(&c->lock);
 		return r;
 	}
+	if (cmd->op == UBLK_U_CMD_START_DEV)
+		cmd_step(cmd, TIMING_UBLK_START_DEV_WAIT, cmd->queued_ns);
 	list_add_tail(&cmd->node, &c->queue);
 	ctrl_wake(c);
 	r = cmd_wait(c, cmd, cmd->deadline_ns + CALLER_GRACE_NS);

@@ -6,15 +6,16 @@
 #include "ublk/ublk_priv.h"
 
 #include "lib/log.h"
-#include "lib/timing.h"
+#include "lib/spans.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 
-#define CMD_TIMEOUT_NS (30 * NSEC_PER_SEC)
-#define NODE_POLL_NS   (1 * NSEC_PER_MSEC)
+#define CMD_TIMEOUT_NS  (30 * NSEC_PER_SEC)
+#define NODE_POLL_NS    (1 * NSEC_PER_MSEC)
+#define NO_PREFETCH_ENV "GFS_DEBUG_NO_EDGE_PREFETCH"
 
 /* ---- the host ---- */
 
@@ -243,19 +244,34 @@ int dev_cmd(struct ublk_dev *dev, uint32_t op, uint64_t data, void *buf, uint16_
 	return ublk_ctrl_run(dev->h->ctrl, &spec, late);
 }
 
-static void dev_timing(const struct ublk_dev *dev, enum timing_event event, uint64_t start_ns,
-		       int res)
+/* A step on the way to a device: seen from outside while it lasts, reported at its end. */
+struct dev_phase {
+	struct timing_rec rec;
+	uint32_t span;
+};
+
+static struct dev_phase dev_phase_begin(const struct ublk_dev *dev, enum timing_event event)
 {
-	const struct timing_rec rec = {
-		.event = event,
-		.op_id = dev->op_id,
-		.start_ns = start_ns,
-		.export_ = dev->name,
-		.dev_id = dev->id,
-		.result = res,
+	struct dev_phase p = {
+		.rec =
+			{
+				.event = event,
+				.op_id = dev->op_id,
+				.start_ns = now_ns(),
+				.export_ = dev->name,
+				.dev_id = dev->id,
+			},
 	};
 
-	timing_emit(&rec);
+	p.span = span_open(&p.rec);
+	return p;
+}
+
+static void dev_phase_end(struct dev_phase *p, int res)
+{
+	span_close(p->span);
+	p->rec.result = res;
+	timing_emit(&p->rec);
 }
 
 static int dev_add(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err *err)
@@ -332,7 +348,7 @@ static int dev_set_params(struct ublk_dev *dev, uint64_t deadline_ns)
 int dev_open_cdev(struct ublk_dev *dev, uint64_t deadline_ns)
 {
 	const struct timespec pause = {.tv_nsec = NODE_POLL_NS};
-	uint64_t start = now_ns();
+	struct dev_phase phase = dev_phase_begin(dev, TIMING_UBLK_OPEN_CDEV);
 	char path[32];
 	int r = 0;
 
@@ -350,7 +366,7 @@ int dev_open_cdev(struct ublk_dev *dev, uint64_t deadline_ns)
 		}
 		nanosleep(&pause, NULL);
 	}
-	dev_timing(dev, TIMING_UBLK_OPEN_CDEV, start, r);
+	dev_phase_end(&phase, r);
 	return r;
 }
 
@@ -378,7 +394,7 @@ static struct worker *queue_worker(const struct ublk_dev *dev, unsigned int queu
 
 int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
 {
-	uint64_t start = now_ns();
+	struct dev_phase phase = dev_phase_begin(dev, TIMING_UBLK_ARM_QUEUES);
 	int r = 0;
 
 	for (unsigned int i = 0; i < dev->nr_queues && !r; i++) {
@@ -408,12 +424,14 @@ int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns)
 	}
 	if (!r)
 		r = __atomic_load_n(&dev->fetch_error, __ATOMIC_RELAXED);
-	dev_timing(dev, TIMING_UBLK_ARM_QUEUES, start, r);
+	dev_phase_end(&phase, r);
 	return r;
 }
 
 int dev_add_lanes(struct ublk_dev *dev)
 {
+	/* Before the first request: the kernel reads partitions inside START_DEV. */
+	volume_set_dev_id(dev->v, dev->id);
 	for (unsigned int i = 0; i < dev->nr_queues; i++) {
 		struct worker *w = queue_worker(dev, i);
 		struct lane **lane = &dev->lanes[worker_index(w)];
@@ -438,18 +456,21 @@ int dev_add_lanes(struct ublk_dev *dev)
  */
 static int dev_start_prepare(struct ublk_dev *dev)
 {
-	uint64_t start = now_ns();
+	struct dev_phase phase = dev_phase_begin(dev, TIMING_UBLK_START_DEV_PREPARE);
 	int r = 0;
 
-	if (dev->scan && !dev->h->caps.async_part_scan)
+	/* For tests of what such a scan looks like; from the environment, as in control/debug.h. */
+	if (dev->scan && getenv(NO_PREFETCH_ENV))
+		log_warn("volume %s: EDGES ARE NOT PREFETCHED (" NO_PREFETCH_ENV ")", dev->name);
+	else if (dev->scan && !dev->h->caps.async_part_scan)
 		r = volume_prefetch_edges(dev->v, dev->op_id);
-	dev_timing(dev, TIMING_UBLK_START_DEV_PREPARE, start, r);
+	dev_phase_end(&phase, r);
 	return r;
 }
 
 static int dev_start(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err *err)
 {
-	uint64_t start = now_ns();
+	struct dev_phase phase = dev_phase_begin(dev, TIMING_UBLK_START_DEV);
 	int fetch_error, r;
 
 	r = dev_start_prepare(dev);
@@ -466,7 +487,7 @@ static int dev_start(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err 
 		else
 			r = 0;
 	}
-	dev_timing(dev, TIMING_UBLK_START_DEV, start, r);
+	dev_phase_end(&phase, r);
 	return r;
 }
 
@@ -514,7 +535,6 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 		dev_fail(dev, "device map write", r, err);
 		goto err_undo;
 	}
-	volume_set_dev_id(v, dev->id);
 	*out = dev;
 	return 0;
 err_undo:

@@ -6,7 +6,7 @@
 #include "ublk/ublk_priv.h"
 
 #include "lib/log.h"
-#include "lib/timing.h"
+#include "lib/spans.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -241,7 +241,8 @@ int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, stru
 		.export_ = volume_name(v),
 		.dev_id = -1,
 	};
-	struct ublk_dev *dev;
+	struct ublk_dev *dev = NULL;
+	uint32_t span;
 	int r;
 
 	r = identity_want(h, identity);
@@ -252,13 +253,12 @@ int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, stru
 			 volume_name(v), strerror(-r));
 		return r;
 	}
+	rec.dev_id = (int)info.dev_id;
+	span = span_open(&rec);
 	r = dev_new(h, v, op_id, &dev);
 	if (!r) {
-		rec.dev_id = (int)info.dev_id;
 		r = dev_adopt(dev, &info);
-		if (r)
-			dev_free(dev);
-		else
+		if (!r)
 			r = dev_recover(dev, &info, err);
 	}
 	if (!r) {
@@ -269,14 +269,14 @@ int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, stru
 		if (r)
 			log_warn("ublk: cannot write the device map: %s", strerror(-r));
 		r = 0;
-		volume_set_dev_id(v, dev->id);
 		*out = dev;
-	} else if (dev->cdev_fd >= 0) {
+	} else if (dev && dev->cdev_fd >= 0) {
 		dev_give_back(dev, err);
 	} else {
 		dev_free(dev);
 	}
 	rec.result = r;
+	span_close(span);
 	timing_emit(&rec);
 	return r;
 }

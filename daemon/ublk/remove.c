@@ -154,6 +154,7 @@ void dev_release_volume(struct ublk_dev *dev)
 				 "after its end was asked for",
 				 dev->name, dev->id, (double)(now_ns() - start) / 1e9);
 	volume_lanes_remove(dev->v);
+	volume_set_dev_id(dev->v, -1);
 	dev->has_lanes = false;
 	dev->v = NULL;
 }
@@ -259,8 +260,10 @@ int ublk_dev_remove(struct ublk_dev *dev, bool force, uint64_t op_id, struct fmt
 	r = dev_teardown(dev, deadline);
 	if (r)
 		return dev_fail(dev, step_name(dev->step), r, err);
-	if (dev->has_lanes)
+	if (dev->has_lanes) {
 		volume_lanes_remove(dev->v);
+		volume_set_dev_id(dev->v, -1);
+	}
 	map_sync(h);
 	dev_free(dev);
 	return 0;

@@ -10,6 +10,10 @@
  * path, "del" removes it and prints "gone", the end of input ends the program; so one process, like
  * the daemon, makes many devices. The main thread owns the control ring; each queue thread owns
  * everything of its queue. START_DEV is sent when all queues are armed (unless one is to be late).
+ *
+ * It can also be a bad server, on request: arm a queue late, hold a read, or hang itself by writing
+ * the scheduler of its own device from a thread that holds a request of it. And it can take over
+ * the quiesced device of one that died.
  */
 #include "lib/util.h"
 #include "ublk/ublk_cmd.h"
@@ -21,22 +25,28 @@
 #include <linux/falloc.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
-#define IO_BYTES_MAX (512 * KiB)
-#define CTRL_WAIT_S  60
+#define IO_BYTES_MAX    (512 * KiB)
+#define CTRL_WAIT_S     60
+#define DEADLOCK_SECTOR 8
+#define UNSET           UINT64_MAX
 
+/* Numbers of the command line: all of one type, so that a table fills them. */
 struct options {
 	const char *file;
-	uint64_t size_bytes;
-	unsigned int queues, depth;
-	unsigned int arm_delay_ms;
-	uint64_t flags; /* all of them, or 0 */
-	bool recovery, part_scan, loop;
+	uint64_t size_bytes, queues, depth;
+	uint64_t flags;                         /* all of them, or 0 */
+	uint64_t arm_delay_ms, arm_delay_queue; /* UNSET: the last */
+	uint64_t hold_ms, hold_sector;
+	uint64_t recover; /* id of a quiesced device, or UNSET */
+	bool recovery, part_scan, loop, self_deadlock, child_deadlock;
 };
 
 struct bare_queue;
@@ -58,6 +68,9 @@ struct bare_queue {
 	unsigned int delay_ms;
 	bool part_scan;
 	sem_t *armed;
+	uint32_t dev_id;
+	const struct options *bad; /* how to behave badly, or NULL */
+	struct __kernel_timespec hold;
 	const struct ublksrv_io_desc *desc;
 	struct bare_io *ios;
 	void *bufs;
@@ -135,8 +148,65 @@ static void io_to_file(struct bare_io *io, uint8_t opcode, uint64_t off, uint32_
 	sqe->rw_flags = rw_flags;
 }
 
-/* A request arrived: start its file operation. */
-static void io_start(struct bare_io *io)
+static bool io_covers(const struct ublksrv_io_desc *d, uint64_t sector)
+{
+	return sector >= d->start_sector && sector < d->start_sector + d->nr_sectors;
+}
+
+/* The write waits for all requests of the device, and this thread has one. */
+static void scheduler_write(uint32_t dev_id)
+{
+	static const char name[] = "mq-deadline";
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/scheduler", dev_id);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, name, sizeof(name) - 1) < 0)
+		err(1, "%s", path);
+	close(fd);
+}
+
+/* The same, but this thread waits for a child that waits. */
+static void scheduler_write_by_child(uint32_t dev_id)
+{
+	char command[96];
+	char *const argv[] = {"sh", "-c", command, NULL};
+	int r, status;
+	pid_t pid;
+
+	snprintf(command, sizeof(command), "echo mq-deadline > /sys/block/ublkb%u/queue/scheduler",
+		 dev_id);
+	r = posix_spawnp(&pid, "sh", NULL, NULL, argv, environ);
+	if (r)
+		errx(1, "sh: %s", strerror(r));
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+}
+
+/* True: the request is held, and comes back to queue_event() when the time is over. */
+static bool io_misbehave(struct bare_io *io)
+{
+	struct bare_queue *q = io->q;
+	const struct ublksrv_io_desc *d = &q->desc[io->tag];
+	struct io_uring_sqe *sqe;
+
+	if (ublksrv_get_op(d) != UBLK_IO_OP_READ)
+		return false;
+	if (q->bad->self_deadlock && io_covers(d, DEADLOCK_SECTOR))
+		scheduler_write(q->dev_id);
+	if (q->bad->child_deadlock && io_covers(d, DEADLOCK_SECTOR))
+		scheduler_write_by_child(q->dev_id);
+	if (!q->bad->hold_ms || !io_covers(d, q->bad->hold_sector))
+		return false;
+	sqe = queue_sqe(q, io);
+	io_uring_prep_timeout(sqe, &q->hold, 0, 0);
+	io_uring_sqe_set_data(sqe, io);
+	return true;
+}
+
+/* Start the file operation of a request. */
+static void io_serve(struct bare_io *io)
 {
 	struct bare_queue *q = io->q;
 	const struct ublksrv_io_desc *d = &q->desc[io->tag];
@@ -181,6 +251,14 @@ static void io_start(struct bare_io *io)
 		return;
 	}
 	io_fetch(io, UBLK_U_IO_COMMIT_AND_FETCH_REQ, -EIO);
+}
+
+/* A request arrived. */
+static void io_start(struct bare_io *io)
+{
+	if (io->q->bad && io_misbehave(io))
+		return;
+	io_serve(io);
 }
 
 /* The file operation of a request ended: hand over the data of a read, commit. */
@@ -253,6 +331,8 @@ static void queue_event(struct bare_io *io, int res)
 		io_finish(io, res);
 	} else if (res == UBLK_IO_RES_OK) {
 		io_start(io);
+	} else if (res == -ETIME) {
+		io_serve(io);
 	} else {
 		/* ABORT: the device was stopped; anything else is a refused fetch. */
 		if (res != UBLK_IO_RES_ABORT)
@@ -378,74 +458,90 @@ static int cdev_open(uint32_t dev_id)
 	return fd;
 }
 
+static const struct {
+	const char *name, *arg, *help;
+	size_t offset; /* in struct options: of a number, or with no arg of a bool */
+} options[] = {
+	{"file", "FILE", "what is served; made and written if need be",
+	 offsetof(struct options, file)},
+	{"size", "BYTES", "of the device and the file", offsetof(struct options, size_bytes)},
+	{"queues", "N", "ask for so many (2)", offsetof(struct options, queues)},
+	{"depth", "N", "of a queue (64)", offsetof(struct options, depth)},
+	{"recovery", NULL, "ask for USER_RECOVERY and USER_RECOVERY_REISSUE",
+	 offsetof(struct options, recovery)},
+	{"flags", "BITS", "ask for exactly these UBLK_F_* bits", offsetof(struct options, flags)},
+	{"part-scan", NULL, "arm with CAP_SYS_ADMIN, so that the kernel scans partitions",
+	 offsetof(struct options, part_scan)},
+	{"loop", NULL, "obey \"add\" and \"del\" on standard input",
+	 offsetof(struct options, loop)},
+	{"recover", "DEV", "take over the quiesced device of this number",
+	 offsetof(struct options, recover)},
+	{"arm-delay-ms", "MS", "arm a queue that much later, and do not wait with START_DEV",
+	 offsetof(struct options, arm_delay_ms)},
+	{"arm-delay-queue", "N", "which one (the last)", offsetof(struct options, arm_delay_queue)},
+	{"hold-ms", "MS", "answer a read of the sector below so late",
+	 offsetof(struct options, hold_ms)},
+	{"hold-sector", "N", "(0)", offsetof(struct options, hold_sector)},
+	{"self-deadlock", NULL,
+	 "a read of sector 8 makes the queue's thread write its scheduler: reboot afterwards",
+	 offsetof(struct options, self_deadlock)},
+	{"child-deadlock", NULL, "the same by a child that the thread waits for",
+	 offsetof(struct options, child_deadlock)},
+};
+
 static void usage(FILE *f)
 {
-	fprintf(f, "usage: bare_server --file FILE --size BYTES [--queues N] [--depth N] "
-		   "[--recovery]\n"
-		   "                   [--flags BITS] [--arm-delay-ms MS] [--part-scan] [--loop]\n"
-		   "  --recovery      ask for USER_RECOVERY and USER_RECOVERY_REISSUE\n"
-		   "  --flags         ask for exactly these UBLK_F_* bits\n"
-		   "  --arm-delay-ms  arm the last queue that much later\n"
-		   "  --part-scan     arm with CAP_SYS_ADMIN, so that the kernel scans partitions\n"
-		   "  --loop          obey \"add\" and \"del\" on standard input\n");
+	char text[40];
+
+	fprintf(f, "usage: bare_server --file FILE --size BYTES [OPTION]...\n");
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		snprintf(text, sizeof(text), "--%s%s%s", options[i].name, options[i].arg ? " " : "",
+			 options[i].arg ? options[i].arg : "");
+		fprintf(f, "  %-20s %s\n", text, options[i].help);
+	}
+}
+
+static uint64_t number_parse(const char *name, const char *text)
+{
+	char *end;
+	uint64_t n;
+
+	errno = 0;
+	n = strtoull(text, &end, 0);
+	if (errno || end == text || *end || *text == '-')
+		errx(2, "--%s: %s is no number", name, text);
+	return n;
 }
 
 static void options_parse(int argc, char **argv, struct options *o)
 {
-	static const struct option longs[] = {
-		{"file", required_argument, NULL, 'f'},
-		{"size", required_argument, NULL, 's'},
-		{"queues", required_argument, NULL, 'q'},
-		{"depth", required_argument, NULL, 'd'},
-		{"arm-delay-ms", required_argument, NULL, 'a'},
-		{"flags", required_argument, NULL, 'F'},
-		{"loop", no_argument, NULL, 'l'},
-		{"recovery", no_argument, NULL, 'r'},
-		{"part-scan", no_argument, NULL, 'p'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
-	};
-	int c;
+	struct option longs[ARRAY_SIZE(options) + 2] = {0};
+	int i;
 
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		switch (c) {
-		case 'f':
-			o->file = optarg;
-			break;
-		case 's':
-			o->size_bytes = strtoull(optarg, NULL, 0);
-			break;
-		case 'q':
-			o->queues = (unsigned int)strtoul(optarg, NULL, 0);
-			break;
-		case 'd':
-			o->depth = (unsigned int)strtoul(optarg, NULL, 0);
-			break;
-		case 'a':
-			o->arm_delay_ms = (unsigned int)strtoul(optarg, NULL, 0);
-			break;
-		case 'F':
-			o->flags = strtoull(optarg, NULL, 0);
-			break;
-		case 'l':
-			o->loop = true;
-			break;
-		case 'r':
-			o->recovery = true;
-			break;
-		case 'p':
-			o->part_scan = true;
-			break;
-		case 'h':
-			usage(stdout);
-			exit(0);
-		default:
-			usage(stderr);
-			exit(2);
+	for (i = 0; i < (int)ARRAY_SIZE(options); i++)
+		longs[i] = (struct option){
+			.name = options[i].name,
+			.has_arg = options[i].arg ? required_argument : no_argument,
+		};
+	longs[i].name = "help";
+	for (int c; (c = getopt_long(argc, argv, "", longs, &i)) != -1;) {
+		char *field;
+
+		if (c || i == (int)ARRAY_SIZE(options)) {
+			usage(c ? stderr : stdout);
+			exit(c ? 2 : 0);
 		}
+		field = (char *)o + options[i].offset;
+		if (!options[i].arg)
+			*(bool *)field = true;
+		else if (options[i].offset == offsetof(struct options, file))
+			*(const char **)field = optarg;
+		else
+			*(uint64_t *)field = number_parse(options[i].name, optarg);
 	}
-	if (!o->file || !o->size_bytes || o->size_bytes % 4096 || !o->queues || !o->depth ||
-	    o->depth > UBLK_MAX_QUEUE_DEPTH) {
+	if (!o->file || !o->size_bytes || o->size_bytes % 4096 || !o->queues ||
+	    o->queues > UINT16_MAX || !o->depth || o->depth > UBLK_MAX_QUEUE_DEPTH ||
+	    (o->loop && o->recover != UNSET)) {
 		usage(stderr);
 		exit(2);
 	}
@@ -492,34 +588,72 @@ static struct ublksrv_ctrl_dev_info dev_add(const struct options *o)
 	return info;
 }
 
+/*
+ * The device of a server that died. It is quiesced, and START_USER_RECOVERY not refused with EBUSY,
+ * soon after the last of that process is gone.
+ */
+static struct ublksrv_ctrl_dev_info dev_take_over(const struct options *o)
+{
+	uint64_t deadline = now_ns() + 30 * NSEC_PER_SEC;
+	struct ublksrv_ctrl_dev_info info;
+	int r;
+
+	do {
+		r = ctrl(UBLK_U_CMD_START_USER_RECOVERY, (uint32_t)o->recover, NULL, 0, 0);
+	} while (r == -EBUSY && now_ns() < deadline && !usleep(5000));
+	if (r < 0)
+		errx(1, "START_USER_RECOVERY: %s", strerror(-r));
+	memset(&info, 0, sizeof(info));
+	r = ctrl(UBLK_U_CMD_GET_DEV_INFO, (uint32_t)o->recover, &info, sizeof(info), 0);
+	if (r < 0)
+		errx(1, "GET_DEV_INFO: %s", strerror(-r));
+	return info;
+}
+
 struct bare_dev {
 	struct ublksrv_ctrl_dev_info info;
 	struct bare_queue *queues;
 	int cdev_fd;
 };
 
+static void armed_wait(sem_t *armed, unsigned int queues)
+{
+	for (unsigned int i = 0; i < queues; i++)
+		while (sem_wait(armed) < 0 && errno == EINTR)
+			;
+}
+
 static void dev_start(const struct options *o, int file_fd, struct bare_dev *dev)
 {
+	bool recover = o->recover != UNSET;
+	bool bad = o->hold_ms || o->self_deadlock || o->child_deadlock;
+	unsigned int late, nr;
 	sem_t armed;
 	int r;
 
-	dev->info = dev_add(o);
+	dev->info = recover ? dev_take_over(o) : dev_add(o);
+	nr = dev->info.nr_hw_queues;
+	late = o->arm_delay_queue < nr ? (unsigned int)o->arm_delay_queue : nr - 1;
 	dev->cdev_fd = cdev_open(dev->info.dev_id);
-	r = dev_set_params(dev->info.dev_id, o->size_bytes);
+	r = recover ? 0 : dev_set_params(dev->info.dev_id, o->size_bytes);
 	if (r < 0)
 		errx(1, "SET_PARAMS: %s", strerror(-r));
-	dev->queues = calloc(dev->info.nr_hw_queues, sizeof(*dev->queues));
+	dev->queues = calloc(nr, sizeof(*dev->queues));
 	if (!dev->queues)
 		err(1, "queues");
 	sem_init(&armed, 0, 0);
-	for (unsigned int i = 0; i < dev->info.nr_hw_queues; i++) {
+	for (unsigned int i = 0; i < nr; i++) {
 		dev->queues[i] = (struct bare_queue){
 			.index = i,
 			.depth = dev->info.queue_depth,
+			.dev_id = dev->info.dev_id,
 			.cdev_fd = dev->cdev_fd,
 			.file_fd = file_fd,
-			.delay_ms = i == dev->info.nr_hw_queues - 1u ? o->arm_delay_ms : 0,
+			.delay_ms = i == late ? (unsigned int)o->arm_delay_ms : 0,
 			.part_scan = o->part_scan,
+			.bad = bad ? o : NULL,
+			.hold = {.tv_sec = (long long)(o->hold_ms / 1000),
+				 .tv_nsec = (long long)(o->hold_ms % 1000 * NSEC_PER_MSEC)},
 			.armed = &armed,
 		};
 		r = pthread_create(&dev->queues[i].thread, NULL, queue_main, &dev->queues[i]);
@@ -527,15 +661,14 @@ static void dev_start(const struct options *o, int file_fd, struct bare_dev *dev
 			errx(1, "queue %u: %s", i, strerror(r));
 	}
 	/* A late queue is there to make START_DEV wait. */
-	for (unsigned int i = 0; !o->arm_delay_ms && i < dev->info.nr_hw_queues; i++)
-		while (sem_wait(&armed) < 0 && errno == EINTR)
-			;
-	r = ctrl(UBLK_U_CMD_START_DEV, dev->info.dev_id, NULL, 0, (uint64_t)getpid());
+	if (!o->arm_delay_ms)
+		armed_wait(&armed, nr);
+	r = ctrl(recover ? UBLK_U_CMD_END_USER_RECOVERY : UBLK_U_CMD_START_DEV, dev->info.dev_id,
+		 NULL, 0, (uint64_t)getpid());
 	if (r < 0)
-		errx(1, "START_DEV: %s", strerror(-r));
-	for (unsigned int i = 0; o->arm_delay_ms && i < dev->info.nr_hw_queues; i++)
-		while (sem_wait(&armed) < 0 && errno == EINTR)
-			;
+		errx(1, "%s: %s", recover ? "END_USER_RECOVERY" : "START_DEV", strerror(-r));
+	if (o->arm_delay_ms)
+		armed_wait(&armed, nr);
 	sem_destroy(&armed);
 	printf("/dev/ublkb%u\n", dev->info.dev_id);
 	fflush(stdout);
@@ -581,7 +714,7 @@ static void obey_commands(const struct options *o, int file_fd)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.queues = 2, .depth = 64};
+	struct options o = {.queues = 2, .depth = 64, .arm_delay_queue = UNSET, .recover = UNSET};
 	struct bare_dev dev;
 	int file_fd, sig;
 	sigset_t set;

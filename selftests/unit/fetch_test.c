@@ -5,7 +5,7 @@
  * back.
  */
 #include "engine/fetch.h"
-#include "lib/timing.h"
+#include "lib/spans.h"
 #include "store/fault.h"
 
 #include <ftw.h>
@@ -366,6 +366,125 @@ static void adjacent_blocks_share_a_get(void **state)
 	rig_fini(&r);
 }
 
+/* ---- what a wait says of itself ---- */
+
+/* A copy of the table, made as a reader from outside makes it. */
+static struct {
+	uint32_t nr, state[SPANS_SLOTS];
+	struct spans_slot slot[SPANS_SLOTS];
+} table;
+
+static void mem_copy(void *to, uint64_t from, size_t len)
+{
+	struct iovec local = {to, len}, remote = {(void *)(uintptr_t)from, len};
+
+	if (len)
+		assert_int_equal(process_vm_readv(getpid(), &local, 1, &remote, 1, 0), len);
+}
+
+static void table_read(void)
+{
+	const struct spans_header *h = spans_header();
+
+	table.nr = __atomic_load_n(&h->high_water, __ATOMIC_RELAXED);
+	mem_copy(table.state, h->states, table.nr * sizeof(table.state[0]));
+	mem_copy(table.slot, h->table, table.nr * sizeof(table.slot[0]));
+}
+
+/* Open spans of an event and operation; NULL: any. */
+static unsigned int table_count(const char *event, uint64_t op_id)
+{
+	unsigned int n = 0;
+
+	for (uint32_t i = 0; i < table.nr; i++)
+		n += (table.state[i] & SPANS_PHASE_MASK) == SPANS_OPEN &&
+		     (!event ||
+		      (!strcmp(table.slot[i].event, event) && table.slot[i].op_id == op_id));
+	return n;
+}
+
+static void spanned_waits(struct fetch_wait *w)
+{
+	w->span = span_open(
+		&(struct timing_rec){.event = TIMING_IO_SLOW, .op_id = w->op_id, .dev_id = -1});
+	assert_int_not_equal(w->span, 0);
+}
+
+static void spanned_done(struct fetch_wait *w, struct cache_buf *buf, int res)
+{
+	span_close(w->span);
+	member_done(w, buf, res);
+}
+
+static void spanned_start(struct crowd *c, struct member *mb, uint64_t block)
+{
+	struct cache_buf *buf;
+
+	*mb = (struct member){.w = {.done = spanned_done,
+				    .waits = spanned_waits,
+				    .op_id = timing_op_id(),
+				    .volume = "vm-1"},
+			      .c = c};
+	pthread_mutex_lock(&c->lock);
+	c->left++;
+	pthread_mutex_unlock(&c->lock);
+	assert_int_equal(fetch_block(c->r->f, c->r->m, block, &mb->w, &buf), -EINPROGRESS);
+}
+
+/* The operation whose GET it waits for, if there is such a GET; else 0. */
+static uint64_t get_of(const struct member *mb)
+{
+	uint64_t link = table.slot[mb->w.span % SPANS_SLOTS].link_op_id;
+	uint64_t op_id = link ? link : mb->w.op_id;
+
+	return table_count("object.get", op_id) ? op_id : 0;
+}
+
+static void each_wait_leads_to_the_get_that_serves_it(void **state)
+{
+	struct member mb[17];
+	struct crowd c;
+	struct rig r;
+	bool shared = false;
+
+	rig_init(&r, 30 * NSEC_PER_SEC);
+	rig_pack(&r, 0, 0, 32, 1);
+	for (int round = 0; round < 50 && !shared; round++) {
+		uint64_t until = now_ns() + 30 * NSEC_PER_SEC;
+		unsigned int served = 0;
+
+		rig_cold(&r);
+		crowd_init(&c, &r);
+		/* All but the GET of the index. */
+		rig_fault(&r, "get hang skip=1");
+		for (uint64_t i = 0; i < 16; i++)
+			spanned_start(&c, &mb[i], 4 + i);
+		while ((stats(&r).gets - 1 + stats(&r).coalesced < 16 || served < 16) &&
+		       now_ns() < until) {
+			served = 0;
+			table_read();
+			for (int i = 0; i < 16; i++)
+				served += get_of(&mb[i]) != 0;
+		}
+		assert_int_equal(served, 16);
+		shared = stats(&r).coalesced > 4;
+		/* One that comes later joins the GET that is under way. */
+		spanned_start(&c, &mb[16], 9);
+		table_read();
+		assert_true(get_of(&mb[16]) == get_of(&mb[5]));
+		rig_fault(&r, "");
+		crowd_wait(&c);
+		for (uint64_t i = 0; i < 17; i++) {
+			assert_int_equal(mb[i].res, 0);
+			cache_buf_put(mb[i].buf);
+		}
+		table_read();
+		assert_int_equal(table_count(NULL, 0), 0);
+	}
+	assert_true(shared);
+	rig_fini(&r);
+}
+
 static void bytes_in_flight_are_bounded(void **state)
 {
 	struct member *mb = calloc(PER_CHUNK, sizeof(*mb));
@@ -626,6 +745,7 @@ int main(void)
 		cmocka_unit_test(newest_pack_wins_and_absent_is_zeros),
 		cmocka_unit_test(fifty_waiters_cost_one_get),
 		cmocka_unit_test(adjacent_blocks_share_a_get),
+		cmocka_unit_test(each_wait_leads_to_the_get_that_serves_it),
 		cmocka_unit_test(bytes_in_flight_are_bounded),
 		cmocka_unit_test(corrupt_data_is_an_error_never_wrong_data),
 		cmocka_unit_test(a_missing_or_truncated_object_is_an_error),

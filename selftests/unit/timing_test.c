@@ -75,6 +75,17 @@ static void every_event_has_a_distinct_name(void **state)
 	assert_string_equal(timing_event_name(TIMING_NR), "unknown");
 }
 
+/* They are in logs, and in the table of open spans that other programs read. */
+static void every_stage_has_its_name(void **state)
+{
+	assert_string_equal(timing_stage_name(TIMING_STAGE_LOCAL), "local");
+	assert_string_equal(timing_stage_name(TIMING_STAGE_FLUSH), "flush");
+	assert_string_equal(timing_stage_name(TIMING_STAGE_SPACE), "space");
+	assert_string_equal(timing_stage_name(TIMING_STAGE_STORE), "store");
+	assert_string_equal(timing_stage_name((enum timing_io_stage)4), "unknown");
+	assert_string_equal(timing_stage_name((enum timing_io_stage) - 1), "unknown");
+}
+
 static void each_line_is_json_with_the_common_members(void **state)
 {
 	char path[128];
@@ -316,6 +327,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_event_has_a_distinct_name),
+		cmocka_unit_test(every_stage_has_its_name),
 		cmocka_unit_test(each_line_is_json_with_the_common_members),
 		cmocka_unit_test(hostile_strings_stay_valid_json),
 		cmocka_unit_test(histograms_count_results_and_durations),

@@ -1,0 +1,1065 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The live session; see session.h. What ends comes from the ring buffer; what is open is polled out
+ * of the programs' maps at each tick, and only for devices that have something open past a
+ * threshold is their state read from the driver's memory. So a quiet host costs a poll of four
+ * small maps.
+ */
+#include "tracing/session.h"
+#include "tracing/hooks.h"
+#include "tracing/join.h"
+#include "tracing/kdev.h"
+#include "tracing/kmsg.h"
+#include "tracing/procfs.h"
+#include "tracing/watch.h"
+#include "bpf/gfs_trace.h"
+#include "bpf/gfs_trace.skel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#define TICK_NS      (100 * NSEC_PER_MSEC)
+#define IDLE_TICK_NS (1 * NSEC_PER_SEC)
+#define SCAN_NS      (500 * NSEC_PER_MSEC) /* look for old requests on every device */
+#define STATS_NS     (2 * NSEC_PER_SEC)
+#define OPENERS_NS   (1 * NSEC_PER_SEC)
+#define MODULE_NS    (1 * NSEC_PER_SEC)
+#define DEVS_MAX     4096
+#define OPEN_MAX     4096 /* entries of a map looked at in one poll */
+#define ADOPTED_MAX  64
+#define OWNERS_MAX   64 /* server threads told at one tick */
+/* A freeze that outlived its queue, or whose thread is gone. */
+#define STALE_NS (10 * NSEC_PER_SEC)
+
+struct dev {
+	int32_t id;
+	uint32_t tgid;
+	char volume[REC_VOLUME_LEN];
+	bool wanted; /* tell a snapshot at this tick */
+	bool told;   /* the last snapshot that was told had requests */
+	bool present;
+	bool frozen;
+	uint64_t old_ns; /* age of the oldest request in the last look */
+	unsigned int requests;
+	uint64_t openers_ns;
+};
+
+/* Something that hung before we came: known by a thread's kernel stack. */
+struct adopted {
+	struct rec rec; /* REC_CMD or REC_FREEZE */
+	const char *symbol;
+	uint32_t tid;
+};
+
+struct session {
+	struct session_config cfg;
+	struct kallsyms *syms;
+	struct hooks *hooks;
+	struct kmem *kmem;
+	struct kdevs *kdevs;
+	struct kmsg *kmsg;
+	struct watch *watch;
+	struct join *join;
+	struct ring_buffer *ring;
+	struct dev *dev;
+	unsigned int nr_devs;
+	struct adopted adopted[ADOPTED_MAX];
+	unsigned int nr_adopted;
+	uint32_t owner[OWNERS_MAX];
+	unsigned int nr_owners;
+	uint64_t poll_min_ns; /* younger things are not told while open */
+	uint64_t start_ns, tick_ns, quiet_tick_ns, scan_ns, stats_ns, module_ns;
+	uint64_t last_ns; /* of the last record: they never go back */
+	uint64_t events;
+	bool busy; /* something is open past poll_min_ns */
+	bool driver;
+	struct rec rec;
+};
+
+static void emit(void *ctx, const struct rec *r)
+{
+	struct session *s = ctx;
+
+	s->last_ns = MAX(s->last_ns, r->t_ns);
+	if (r->t_ns < s->last_ns) {
+		struct rec later = *r;
+
+		later.t_ns = s->last_ns;
+		s->cfg.record(s->cfg.ctx, &later);
+		return;
+	}
+	s->cfg.record(s->cfg.ctx, r);
+}
+
+static struct rec *rec_begin(struct session *s, enum rec_kind kind)
+{
+	memset(&s->rec, 0, sizeof(s->rec));
+	s->rec.kind = kind;
+	s->rec.t_ns = now_ns();
+	return &s->rec;
+}
+
+/* ---- devices ---- */
+
+static int32_t disk_dev(const char *disk)
+{
+	int dev;
+
+	return sscanf(disk, "ublkb%d", &dev) == 1 ? dev : -1;
+}
+
+static struct dev *dev_find(struct session *s, int32_t id)
+{
+	for (unsigned int i = 0; i < s->nr_devs; i++)
+		if (s->dev[i].id == id)
+			return &s->dev[i];
+	return NULL;
+}
+
+static struct dev *dev_get(struct session *s, int32_t id)
+{
+	struct dev *d = dev_find(s, id);
+
+	if (d || id < 0)
+		return d;
+	if (s->nr_devs == DEVS_MAX)
+		return NULL;
+	d = &s->dev[s->nr_devs++];
+	*d = (struct dev){.id = id};
+	return d;
+}
+
+/* Filters. A device that is not known yet passes, but for one that was asked for by number. */
+static bool dev_passes(struct session *s, int32_t id)
+{
+	const struct dev *d = dev_find(s, id);
+
+	if (s->cfg.dev >= 0 && id != s->cfg.dev && id >= 0)
+		return false;
+	if (s->cfg.pid && d && d->tgid && d->tgid != s->cfg.pid)
+		return false;
+	if (*s->cfg.volume && d && *d->volume && strcmp(d->volume, s->cfg.volume))
+		return false;
+	return true;
+}
+
+static void dev_want(struct session *s, int32_t id)
+{
+	struct dev *d = dev_get(s, id);
+
+	if (d && dev_passes(s, id))
+		d->wanted = true;
+}
+
+static void dev_volume(struct session *s, int32_t id, const char *volume)
+{
+	struct dev *d = *volume ? dev_get(s, id) : NULL;
+
+	if (d)
+		snprintf(d->volume, sizeof(d->volume), "%s", volume);
+}
+
+static void owner_note(struct session *s, uint32_t tid)
+{
+	for (unsigned int i = 0; i < s->nr_owners; i++)
+		if (s->owner[i] == tid)
+			return;
+	if (tid && s->nr_owners < OWNERS_MAX)
+		s->owner[s->nr_owners++] = tid;
+}
+
+/* Threads have names of their own; a person knows the process. */
+static void process_comm(uint32_t tgid, char comm[REC_COMM_LEN])
+{
+	char path[64], name[REC_COMM_LEN];
+
+	snprintf(path, sizeof(path), "/proc/%u/comm", tgid);
+	if (tgid && procfs_line(path, name, sizeof(name)))
+		memcpy(comm, name, sizeof(name));
+}
+
+struct look {
+	struct session *s;
+	struct dev *d;
+	bool tell;
+};
+
+static void on_snapshot(void *ctx, const struct rec *r)
+{
+	struct look *l = ctx;
+	struct dev *d = l->d;
+
+	switch (r->kind) {
+	case REC_DEV:
+		d->tgid = r->dev.tgid;
+		d->frozen = r->dev.freeze_depth;
+		d->requests = 0;
+		d->old_ns = 0;
+		if (l->tell) {
+			l->s->rec = *r;
+			snprintf(l->s->rec.dev.volume, sizeof(l->s->rec.dev.volume), "%s",
+				 d->volume);
+			process_comm(d->tgid, l->s->rec.dev.comm);
+			emit(l->s, &l->s->rec);
+		}
+		return;
+	case REC_REQ:
+		d->requests++;
+		d->old_ns = MAX(d->old_ns, r->t_ns - r->req.start_ns);
+		if (l->tell)
+			owner_note(l->s, r->req.owner_tid);
+		break;
+	case REC_QUEUE:
+		if (l->tell && r->queue.armed < r->queue.depth)
+			owner_note(l->s, r->queue.owner_tid);
+		break;
+	default:
+		break;
+	}
+	if (l->tell)
+		emit(l->s, r);
+}
+
+/* Look at a device; tell it or not. A known device that is no more is told as gone. */
+static void dev_look(struct session *s, struct dev *d, uint64_t now, bool tell)
+{
+	struct look l = {s, d, tell};
+	int res = s->kdevs ? kdevs_snapshot(s->kdevs, d->id, now, on_snapshot, &l) : -ENOSYS;
+
+	if (!res) {
+		d->present = true;
+		if (tell)
+			d->told = d->requests;
+	} else if (res == -ENODEV && d->present) {
+		struct rec *r = rec_begin(s, REC_DEV);
+
+		d->present = d->told = false;
+		r->dev.dev = d->id;
+		r->dev.state = DEV_GONE;
+		emit(s, r);
+	}
+}
+
+static void devs_discover(struct session *s)
+{
+	static int32_t ids[DEVS_MAX];
+	int n = s->kdevs ? kdevs_list(s->kdevs, ids, DEVS_MAX) : 0;
+
+	for (int i = 0; i < n; i++)
+		dev_get(s, ids[i]);
+}
+
+/* ---- servers ---- */
+
+static void server_seen(struct session *s, uint32_t tgid)
+{
+	char err[160];
+
+	if (tgid && (!s->cfg.pid || tgid == s->cfg.pid))
+		(void)!hooks_attach_daemon(s->hooks, tgid, err, sizeof(err));
+}
+
+/* ---- events of the ring buffer ---- */
+
+static void cmd_to_rec(const struct gt_cmd *c, struct rec_cmd *out)
+{
+	uint32_t nr = c->cmd_op & 0xff;
+
+	*out = (struct rec_cmd){
+		.id = c->submit_ns,
+		.dev = (int32_t)c->dev_id,
+		.nr = nr,
+		.tgid = c->task.tgid,
+		.tid = c->task.tid,
+		.submit_ns = c->submit_ns,
+		.punt_ns = c->punt_ns,
+		.worker_ns = c->worker_ns,
+		.ctrl_ns = c->ctrl_ns,
+		.add_disk_ns = c->add_disk_ns,
+		.add_disk_end_ns = c->add_disk_end_ns,
+		.elevator_ns = c->elevator_ns,
+		.elevator_end_ns = c->elevator_end_ns,
+		.scan_ns = c->scan_ns,
+		.scan_end_ns = c->scan_end_ns,
+		.end_ns = c->end_ns,
+		.res = c->res,
+	};
+	memcpy(out->comm, c->task.comm, sizeof(out->comm));
+	process_comm(c->task.tgid, out->comm);
+}
+
+static void on_cmd(struct session *s, const struct gt_cmd *c)
+{
+	struct rec *r = rec_begin(s, REC_CMD);
+	uint32_t nr;
+
+	cmd_to_rec(c, &r->cmd);
+	nr = r->cmd.nr;
+	join_cmd(s->join, &r->cmd);
+	if (!dev_passes(s, r->cmd.dev))
+		return;
+	emit(s, r);
+	if (nr == CMD_GET_FEATURES || nr == CMD_ADD_DEV)
+		return;
+	/* What it changed: state, server, or that the device is gone. */
+	if (nr == CMD_DEL_DEV || nr == CMD_DEL_DEV_ASYNC || nr == CMD_START_DEV ||
+	    nr == CMD_STOP_DEV || nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY)
+		dev_want(s, (int32_t)c->dev_id);
+}
+
+static void freeze_to_rec(const struct gt_freeze *f, struct rec_freeze *out)
+{
+	*out = (struct rec_freeze){
+		.id = f->start_ns,
+		.dev = disk_dev(f->disk),
+		.tid = f->task.tid,
+		.tgid = f->task.tgid,
+		.start_ns = f->start_ns,
+		.wait_ns = f->wait_ns,
+		.wait_end_ns = f->wait_end_ns,
+		.end_ns = f->end_ns,
+		.depth = f->depth,
+	};
+	memcpy(out->comm, f->task.comm, sizeof(out->comm));
+}
+
+static void attr_to_rec(const struct gt_attr *a, struct rec_attr *out)
+{
+	size_t len;
+
+	*out = (struct rec_attr){
+		.id = a->start_ns,
+		.dev = disk_dev(a->disk),
+		.tid = a->task.tid,
+		.tgid = a->task.tgid,
+		.start_ns = a->start_ns,
+		.end_ns = a->end_ns,
+		.res = a->res,
+		.freeze_ns = a->freeze_ns,
+	};
+	memcpy(out->comm, a->task.comm, sizeof(out->comm));
+	snprintf(out->attr, sizeof(out->attr), "%s", a->attr);
+	snprintf(out->value, sizeof(out->value), "%s", a->value);
+	out->value[strcspn(out->value, "\n")] = '\0';
+	memcpy(out->cmdline, a->cmdline, sizeof(out->cmdline) - 1);
+	len = MIN(a->cmdline_len, sizeof(out->cmdline) - 1);
+	memset(out->cmdline + len, 0, sizeof(out->cmdline) - len);
+	/* Arguments are separated by NULs; the last ones are padding. */
+	while (len && !out->cmdline[len - 1])
+		len--;
+	for (size_t i = 0; i < len; i++)
+		if (!out->cmdline[i])
+			out->cmdline[i] = ' ';
+}
+
+static void elv_to_rec(const struct gt_elv *e, struct rec_elv *out)
+{
+	*out = (struct rec_elv){
+		.id = e->start_ns,
+		.dev = disk_dev(e->disk),
+		.tid = e->task.tid,
+		.tgid = e->task.tgid,
+		.start_ns = e->start_ns,
+		.end_ns = e->end_ns,
+		.freeze_ns = e->freeze_ns,
+	};
+	memcpy(out->comm, e->task.comm, sizeof(out->comm));
+	snprintf(out->from, sizeof(out->from), "%s", e->from);
+	snprintf(out->to, sizeof(out->to), "%s", e->to);
+}
+
+static void on_server(struct session *s, const struct gt_server *g)
+{
+	struct rec *r = rec_begin(s, REC_SERVER);
+
+	r->server.dev = (int32_t)g->minor;
+	r->server.tgid = g->task.tgid;
+	memcpy(r->server.comm, g->task.comm, sizeof(r->server.comm));
+	process_comm(g->task.tgid, r->server.comm);
+	r->server.gone = g->gone;
+	r->server.at_ns = g->at_ns;
+	dev_get(s, r->server.dev);
+	if (dev_passes(s, r->server.dev))
+		emit(s, r);
+	if (g->gone)
+		dev_want(s, (int32_t)g->minor);
+	else
+		server_seen(s, g->task.tgid);
+}
+
+static void on_span(struct session *s, const struct gt_span *g)
+{
+	static const char *const stages[] = {"local", "flush", "space", "store"};
+	struct rec *r = rec_begin(s, REC_SPAN);
+	struct rec_span *sp = &r->span;
+	uint32_t stage = (uint32_t)(g->io >> 32 & 0xffff);
+
+	sp->pid = g->pid;
+	snprintf(sp->event, sizeof(sp->event), "%s", g->event);
+	snprintf(sp->volume, sizeof(sp->volume), "%s", g->volume);
+	snprintf(sp->key, sizeof(sp->key), "%s", g->key);
+	sp->dev = g->dev_id;
+	sp->op_id = g->op_id;
+	sp->start_ns = g->start_ns;
+	sp->end_ns = g->end_ns;
+	sp->result = g->result;
+	sp->bytes = g->bytes;
+	if (g->io) {
+		sp->is_io = true;
+		sp->io_op = (char)(g->io >> 48);
+		sp->queue = (uint32_t)(g->io >> 16 & 0xffff);
+		sp->tag = (uint32_t)(g->io & 0xffff);
+		sp->sector = g->sector;
+		sp->nsectors = (uint32_t)g->nsectors;
+		if (stage < ARRAY_SIZE(stages))
+			snprintf(sp->stage, sizeof(sp->stage), "%s", stages[stage]);
+	}
+	dev_volume(s, sp->dev, sp->volume);
+	join_span(s->join, sp, s->start_ns);
+	if (dev_passes(s, sp->dev))
+		emit(s, r);
+}
+
+static int on_event(void *ctx, void *data, size_t len)
+{
+	struct session *s = ctx;
+	struct rec *r;
+
+	s->events++;
+	switch (*(const uint32_t *)data) {
+	case GT_CMD:
+		on_cmd(s, data);
+		break;
+	case GT_FREEZE:
+		r = rec_begin(s, REC_FREEZE);
+		freeze_to_rec(data, &r->freeze);
+		if (dev_passes(s, r->freeze.dev))
+			emit(s, r);
+		break;
+	case GT_ATTR:
+		r = rec_begin(s, REC_ATTR);
+		attr_to_rec(data, &r->attr);
+		if (dev_passes(s, r->attr.dev))
+			emit(s, r);
+		break;
+	case GT_ELV:
+		r = rec_begin(s, REC_ELV);
+		elv_to_rec(data, &r->elv);
+		if (dev_passes(s, r->elv.dev))
+			emit(s, r);
+		break;
+	case GT_SERVER:
+		on_server(s, data);
+		break;
+	case GT_SPAN:
+		on_span(s, data);
+		break;
+	}
+	return 0;
+}
+
+/* ---- what is open ---- */
+
+/* Calls fn for each entry of a hash map; fn returns true to have the entry deleted. */
+static void map_each(struct session *s, struct bpf_map *map, void *key, void *value,
+		     size_t key_size,
+		     bool (*fn)(struct session *s, const void *value, uint64_t now), uint64_t now)
+{
+	int fd = bpf_map__fd(map), n = 0;
+	char prev[64];
+	bool more = !bpf_map_get_next_key(fd, NULL, key);
+
+	while (more && n++ < OPEN_MAX) {
+		bool found = !bpf_map_lookup_elem(fd, key, value);
+
+		memcpy(prev, key, key_size);
+		more = !bpf_map_get_next_key(fd, prev, key);
+		if (found && fn(s, value, now))
+			bpf_map_delete_elem(fd, prev);
+	}
+}
+
+static bool open_old(struct session *s, uint64_t start_ns, uint64_t now)
+{
+	if (start_ns + s->poll_min_ns > now)
+		return false;
+	s->busy = true;
+	return true;
+}
+
+static bool thread_gone(uint32_t tgid)
+{
+	return kill((pid_t)tgid, 0) && errno == ESRCH;
+}
+
+static bool open_cmd(struct session *s, const void *value, uint64_t now)
+{
+	const struct gt_cmd *c = value;
+	struct rec *r;
+	bool holders;
+
+	if (!open_old(s, c->submit_ns, now))
+		return false;
+	r = rec_begin(s, REC_CMD);
+	cmd_to_rec(c, &r->cmd);
+	/* Its process ended before a worker took it: no end will come. */
+	if (now - c->submit_ns > STALE_NS && thread_gone(c->task.tgid)) {
+		r->cmd.end_ns = now;
+		r->cmd.res = -ESRCH;
+	}
+	if (!dev_passes(s, r->cmd.dev))
+		return r->cmd.end_ns;
+	emit(s, r);
+	if (r->cmd.end_ns)
+		return true;
+	holders = r->cmd.nr == CMD_DEL_DEV || r->cmd.nr == CMD_STOP_DEV ||
+		  r->cmd.nr == CMD_TRY_STOP_DEV;
+	if (r->cmd.nr != CMD_ADD_DEV)
+		dev_want(s, r->cmd.dev);
+	owner_note(s, r->cmd.tid);
+	if (holders) {
+		struct dev *d = dev_get(s, (int32_t)c->dev_id);
+
+		if (d && !d->openers_ns)
+			d->openers_ns = 1;
+	}
+	return false;
+}
+
+static bool open_freeze(struct session *s, const void *value, uint64_t now)
+{
+	const struct gt_freeze *f = value;
+	struct rec *r;
+
+	/* The thread went on and the queue is gone or stays frozen on purpose: nothing waits. */
+	if (f->wait_end_ns && now - f->wait_end_ns > STALE_NS)
+		return true;
+	/* A long wait that ended is told for a while, in case nobody unfreezes the queue (it is going away). */
+	if (f->wait_end_ns && (f->wait_end_ns - f->wait_ns < s->poll_min_ns ||
+			       now - f->wait_end_ns > IDLE_TICK_NS))
+		return false;
+	if (!open_old(s, f->start_ns, now))
+		return false;
+	if (now - f->start_ns > STALE_NS && thread_gone(f->task.tgid))
+		return true;
+	r = rec_begin(s, REC_FREEZE);
+	freeze_to_rec(f, &r->freeze);
+	if (!dev_passes(s, r->freeze.dev))
+		return false;
+	emit(s, r);
+	if (!f->wait_end_ns) {
+		dev_want(s, r->freeze.dev);
+		owner_note(s, r->freeze.tid);
+	}
+	return false;
+}
+
+static bool open_attr(struct session *s, const void *value, uint64_t now)
+{
+	const struct gt_attr *a = value;
+	struct rec *r;
+
+	if (!open_old(s, a->start_ns, now))
+		return false;
+	r = rec_begin(s, REC_ATTR);
+	attr_to_rec(a, &r->attr);
+	if (dev_passes(s, r->attr.dev)) {
+		emit(s, r);
+		dev_want(s, r->attr.dev);
+	}
+	return now - a->start_ns > STALE_NS && thread_gone(a->task.tgid);
+}
+
+static bool open_elv(struct session *s, const void *value, uint64_t now)
+{
+	const struct gt_elv *e = value;
+	struct rec *r;
+
+	if (!open_old(s, e->start_ns, now))
+		return false;
+	r = rec_begin(s, REC_ELV);
+	elv_to_rec(e, &r->elv);
+	if (dev_passes(s, r->elv.dev)) {
+		emit(s, r);
+		dev_want(s, r->elv.dev);
+	}
+	return now - e->start_ns > STALE_NS && thread_gone(e->task.tgid);
+}
+
+static void poll_open(struct session *s, uint64_t now)
+{
+	struct gfs_trace_bpf *skel = hooks_skel(s->hooks);
+	union {
+		struct gt_cmd cmd;
+		struct gt_freeze freeze;
+		struct gt_attr attr;
+		struct gt_elv elv;
+	} v;
+	union {
+		struct gt_cmd_key cmd;
+		struct gt_freeze_key freeze;
+		uint32_t tid;
+	} k;
+
+	s->busy = false;
+	map_each(s, skel->maps.cmds, &k, &v, sizeof(k.cmd), open_cmd, now);
+	map_each(s, skel->maps.freezes, &k, &v, sizeof(k.freeze), open_freeze, now);
+	map_each(s, skel->maps.attrs, &k, &v, sizeof(k.tid), open_attr, now);
+	map_each(s, skel->maps.elvs, &k, &v, sizeof(k.tid), open_elv, now);
+}
+
+/* ---- what hung before we came ---- */
+
+static bool adopted_known(const struct session *s, uint32_t tid)
+{
+	for (unsigned int i = 0; i < s->nr_adopted; i++)
+		if (s->adopted[i].tid == tid)
+			return true;
+	return false;
+}
+
+/* The device that a thread which waits for a freeze waits for: the only frozen one, else unknown.
+ */
+static int32_t frozen_dev(const struct session *s)
+{
+	int32_t found = -1;
+
+	for (unsigned int i = 0; i < s->nr_devs; i++) {
+		if (!s->dev[i].frozen)
+			continue;
+		if (found >= 0)
+			return -1;
+		found = s->dev[i].id;
+	}
+	return found;
+}
+
+static void on_hung_thread(void *ctx, const struct rec_task *t)
+{
+	struct session *s = ctx;
+	struct adopted *a = &s->adopted[s->nr_adopted];
+	uint64_t now = now_ns(), task;
+	uint32_t cmd_op = 0;
+	int32_t dev = -1;
+
+	if (s->nr_adopted == ADOPTED_MAX || adopted_known(s, t->tid))
+		return;
+	memset(a, 0, sizeof(*a));
+	a->tid = t->tid;
+	a->rec.t_ns = now;
+	if (procfs_stack_has(t->kstack, "ublk_ctrl_uring_cmd")) {
+		struct rec_cmd *c = &a->rec.cmd;
+
+		task = watch_task_addr(s->watch, t->tid);
+		if (!task || !s->kdevs || kdevs_worker_cmd(s->kdevs, task, &dev, &cmd_op))
+			return;
+		a->symbol = "ublk_ctrl_uring_cmd";
+		a->rec.kind = REC_CMD;
+		*c = (struct rec_cmd){.id = s->start_ns + t->tid,
+				      .dev = dev,
+				      .nr = cmd_op & 0xff,
+				      .tgid = t->tgid,
+				      .tid = t->tid,
+				      .submit_ns = s->start_ns,
+				      .ctrl_ns = s->start_ns,
+				      .adopted = true};
+		memcpy(c->comm, t->comm, sizeof(c->comm));
+		if (procfs_stack_has(t->kstack, "device_add_disk"))
+			c->add_disk_ns = s->start_ns;
+		if (procfs_stack_has(t->kstack, "bdev_disk_changed"))
+			c->scan_ns = s->start_ns;
+	} else if (procfs_stack_has(t->kstack, "blk_mq_freeze_queue_wait")) {
+		struct rec_freeze *f = &a->rec.freeze;
+
+		a->symbol = "blk_mq_freeze_queue_wait";
+		a->rec.kind = REC_FREEZE;
+		*f = (struct rec_freeze){.id = s->start_ns + t->tid,
+					 .dev = frozen_dev(s),
+					 .tid = t->tid,
+					 .tgid = t->tgid,
+					 .start_ns = s->start_ns,
+					 .wait_ns = s->start_ns,
+					 .depth = 1,
+					 .adopted = true};
+		memcpy(f->comm, t->comm, sizeof(f->comm));
+	} else {
+		return;
+	}
+	s->nr_adopted++;
+}
+
+/* Tell those that still hang, end those that do not. */
+static void poll_adopted(struct session *s, uint64_t now)
+{
+	for (unsigned int i = 0; i < s->nr_adopted;) {
+		struct adopted *a = &s->adopted[i];
+		struct rec *r = rec_begin(s, REC_TASK);
+		bool hangs = !procfs_task(a->tid, &r->task) &&
+			     procfs_stack_has(r->task.kstack, a->symbol);
+		int32_t dev = a->rec.kind == REC_CMD ? a->rec.cmd.dev : a->rec.freeze.dev;
+
+		a->rec.t_ns = now;
+		if (!hangs && a->rec.kind == REC_CMD)
+			a->rec.cmd.end_ns = now;
+		else if (!hangs)
+			a->rec.freeze.wait_end_ns = a->rec.freeze.end_ns = now;
+		if (dev_passes(s, dev))
+			emit(s, &a->rec);
+		if (hangs) {
+			s->busy = true;
+			owner_note(s, a->tid);
+			dev_want(s, dev);
+			i++;
+		} else {
+			*a = s->adopted[--s->nr_adopted];
+		}
+	}
+}
+
+/* ---- numbers ---- */
+
+static void on_opener(void *ctx, const struct rec_opener *o)
+{
+	struct session *s = ctx;
+	struct rec *r = rec_begin(s, REC_OPENER);
+
+	r->opener = *o;
+	emit(s, r);
+}
+
+static void on_kmsg(void *ctx, const struct rec *r)
+{
+	emit(ctx, r);
+}
+
+static void tell_hists(struct session *s)
+{
+	int fd = bpf_map__fd(hooks_skel(s->hooks)->maps.hists);
+	struct gt_hist_key key, prev;
+	struct gt_hist h;
+	bool more = !bpf_map_get_next_key(fd, NULL, &key);
+
+	for (int n = 0; more && n < OPEN_MAX; n++) {
+		bool found = !bpf_map_lookup_elem(fd, &key, &h);
+		struct rec *r = rec_begin(s, REC_HIST);
+
+		prev = key;
+		more = !bpf_map_get_next_key(fd, &prev, &key);
+		r->hist.dev = disk_dev(h.disk);
+		if (!found || r->hist.dev < 0 || !dev_passes(s, r->hist.dev))
+			continue;
+		snprintf(r->hist.what, sizeof(r->hist.what), "total");
+		r->hist.op = (char)prev.op;
+		r->hist.count = h.count;
+		r->hist.sum_ns = h.sum_ns;
+		memcpy(r->hist.bucket, h.bucket, sizeof(r->hist.bucket));
+		emit(s, r);
+	}
+}
+
+static void tell_counts(struct session *s)
+{
+	struct gfs_trace_bpf *skel = hooks_skel(s->hooks);
+	struct rec *r = rec_begin(s, REC_COUNTS);
+
+	r->counts.events = s->events;
+	r->counts.dropped = skel->bss->dropped;
+	r->counts.unmatched_cmds = skel->bss->unmatched_cmds;
+	r->counts.unmatched_freezes = skel->bss->unmatched_freezes;
+	join_counts(s->join, &r->counts);
+	emit(s, r);
+}
+
+/* ---- the tick ---- */
+
+static void tick_devices(struct session *s, uint64_t now)
+{
+	bool scan = now - s->scan_ns >= (s->cfg.every_device ? IDLE_TICK_NS : SCAN_NS);
+	uint64_t old = s->cfg.budgets.request_ns / 2;
+
+	if (scan) {
+		s->scan_ns = now;
+		devs_discover(s);
+	}
+	for (unsigned int i = 0; i < s->nr_devs; i++) {
+		struct dev *d = &s->dev[i];
+		bool tell = d->wanted || d->told;
+
+		if (!dev_passes(s, d->id))
+			continue;
+		if (!tell && !scan)
+			continue;
+		if (!tell) {
+			dev_look(s, d, now, false);
+			tell = d->present && (d->old_ns > old || s->cfg.every_device);
+		}
+		if (!tell)
+			continue;
+		dev_look(s, d, now, true);
+		if (d->old_ns > old)
+			s->busy = true;
+		if (d->tgid && (d->wanted || d->old_ns > old))
+			watch_daemon(s->watch, d->tgid, now);
+		/* Requests that are gone by the next tick must be told as gone; young ones need
+		 * not. */
+		d->told = d->requests && d->old_ns > old;
+		d->wanted = false;
+		if (d->openers_ns && now - d->openers_ns >= OPENERS_NS) {
+			d->openers_ns = now;
+			(void)!procfs_openers(d->id, on_opener, s);
+		}
+		d->openers_ns = 0;
+	}
+}
+
+static void tick(struct session *s, uint64_t now)
+{
+	poll_open(s, now);
+	poll_adopted(s, now);
+	tick_devices(s, now);
+	for (unsigned int i = 0; i < s->nr_owners; i++)
+		watch_task(s->watch, s->owner[i], true, now);
+	s->nr_owners = 0;
+	if (s->kmsg)
+		(void)!kmsg_poll(s->kmsg, on_kmsg, s);
+	if (now - s->stats_ns >= STATS_NS) {
+		s->stats_ns = now;
+		join_expire(s->join, now);
+		tell_counts(s);
+		if (s->cfg.every_device)
+			tell_hists(s);
+	}
+	/* With nothing open, time may pass unrecorded for a while. */
+	if (s->busy || now - s->quiet_tick_ns >= IDLE_TICK_NS) {
+		s->quiet_tick_ns = now;
+		emit(s, rec_begin(s, REC_TICK));
+	}
+}
+
+/* ---- begin and end ---- */
+
+static void tell_meta(struct session *s)
+{
+	struct rec *r = rec_begin(s, REC_META);
+	struct rec_meta *m = &r->meta;
+	struct utsname u;
+
+	uname(&u);
+	m->version = REC_VERSION;
+	snprintf(m->tool, sizeof(m->tool), "gfs-trace " GFS_VERSION);
+	snprintf(m->kernel, sizeof(m->kernel), "%.95s", u.release);
+	snprintf(m->host, sizeof(m->host), "%.63s", u.nodename);
+	m->wall_ns = wall_ns();
+	m->budget_start_dev_ns = s->cfg.budgets.start_dev_ns;
+	m->budget_cmd_ns = s->cfg.budgets.cmd_ns;
+	m->budget_freeze_ns = s->cfg.budgets.freeze_ns;
+	m->budget_attr_ns = s->cfg.budgets.attr_ns;
+	m->budget_request_ns = s->cfg.budgets.request_ns;
+	m->filter_pid = s->cfg.pid;
+	m->filter_dev = s->cfg.dev;
+	snprintf(m->filter_volume, sizeof(m->filter_volume), "%s", s->cfg.volume);
+	emit(s, r);
+}
+
+static void attach_detach(struct session *s)
+{
+	ring_buffer__free(s->ring);
+	watch_free(s->watch);
+	kdevs_close(s->kdevs);
+	kmem_close(s->kmem);
+	hooks_detach(s->hooks);
+	kallsyms_close(s->syms);
+	s->ring = NULL;
+	s->watch = NULL;
+	s->kdevs = NULL;
+	s->kmem = NULL;
+	s->hooks = NULL;
+	s->syms = NULL;
+}
+
+/* A daemon that runs, or will, from where this program or the path has it: its first events count
+ * too. */
+static void daemons_expect(struct session *s)
+{
+	char self[PATH_MAX], err[160];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 32);
+	static const char *const places[] = {"/usr/sbin/glidefsd", "/usr/bin/glidefsd",
+					     "/usr/local/sbin/glidefsd", "/usr/local/bin/glidefsd"};
+
+	if (n > 0) {
+		char *slash;
+
+		self[n] = '\0';
+		slash = strrchr(self, '/');
+		if (slash) {
+			strcpy(slash + 1, "glidefsd");
+			(void)!hooks_attach_program(s->hooks, self, err, sizeof(err));
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+		if (!access(places[i], R_OK))
+			(void)!hooks_attach_program(s->hooks, places[i], err, sizeof(err));
+}
+
+static int attach(struct session *s, char *err, size_t err_len)
+{
+	struct gfs_trace_bpf *skel;
+	int res = kallsyms_open("/proc/kallsyms", &s->syms);
+	char why[160];
+
+	if (res) {
+		snprintf(err, err_len, "/proc/kallsyms: %s%s", strerror(-res),
+			 res == -EPERM ? " (run as root, or with CAP_SYSLOG)" : "");
+		return res;
+	}
+	res = hooks_attach(s->syms, s->cfg.verbose, &s->hooks, err, err_len);
+	if (res)
+		return res;
+	s->driver = hooks_driver(s->hooks) == HOOKS_DRIVER;
+	skel = hooks_skel(s->hooks);
+	skel->bss->min_ns = MIN(s->poll_min_ns, NSEC_PER_MSEC);
+	s->ring = ring_buffer__new(bpf_map__fd(skel->maps.events), on_event, s, NULL);
+	if (!s->ring) {
+		snprintf(err, err_len, "ring buffer: %s", strerror(errno));
+		return -errno;
+	}
+	res = watch_new(s->hooks, emit, s, &s->watch);
+	if (res) {
+		snprintf(err, err_len, "%s", strerror(-res));
+		return res;
+	}
+	/* Without these the session goes on, with less to say. */
+	res = kmem_open(bpf_program__fd(skel->progs.gt_peek), bpf_map__fd(skel->maps.peek),
+			&s->kmem);
+	if (!res)
+		res = kdevs_open(s->kmem, s->syms, &s->kdevs, why, sizeof(why));
+	else
+		snprintf(why, sizeof(why), "kernel memory: %s", strerror(-res));
+	tell_meta(s);
+	hooks_list(s->hooks, emit, s);
+	{
+		struct rec *r = rec_begin(s, REC_HOOK);
+
+		snprintf(r->hook.hook, sizeof(r->hook.hook), "driver.state");
+		snprintf(r->hook.variant, sizeof(r->hook.variant),
+			 s->kdevs ? "kernel memory" : "off");
+		snprintf(r->hook.reason, sizeof(r->hook.reason), "%s",
+			 s->kdevs    ? ""
+			 : s->driver ? why
+				     : "ublk_drv is not loaded");
+		emit(s, r);
+	}
+	daemons_expect(s);
+	return 0;
+}
+
+/* Devices, servers and hangs that are there already. */
+static void begin(struct session *s)
+{
+	uint64_t now = now_ns();
+
+	devs_discover(s);
+	for (unsigned int i = 0; i < s->nr_devs; i++) {
+		dev_look(s, &s->dev[i], now, true);
+		server_seen(s, s->dev[i].tgid);
+		s->dev[i].wanted = true;
+	}
+	(void)!procfs_threads_in(procfs_hang_symbols, procfs_nr_hang_symbols, on_hung_thread, s);
+}
+
+int session_open(const struct session_config *cfg, struct session **out, char *err, size_t err_len)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	struct model_config *b;
+	char why[160];
+	int res;
+
+	if (!s)
+		return -ENOMEM;
+	s->cfg = *cfg;
+	b = &s->cfg.budgets;
+	b->start_dev_ns = b->start_dev_ns ? b->start_dev_ns : MODEL_START_DEV_NS;
+	b->cmd_ns = b->cmd_ns ? b->cmd_ns : MODEL_CMD_NS;
+	b->freeze_ns = b->freeze_ns ? b->freeze_ns : MODEL_FREEZE_NS;
+	b->attr_ns = b->attr_ns ? b->attr_ns : MODEL_ATTR_NS;
+	b->request_ns = b->request_ns ? b->request_ns : MODEL_REQUEST_NS;
+	s->poll_min_ns = MIN(MIN(b->start_dev_ns, b->cmd_ns), MIN(b->freeze_ns, b->attr_ns)) / 2;
+	s->start_ns = now_ns();
+	s->dev = calloc(DEVS_MAX, sizeof(*s->dev));
+	res = s->dev ? join_new(&s->join) : -ENOMEM;
+	if (!res)
+		res = attach(s, err, err_len);
+	else
+		snprintf(err, err_len, "%s", strerror(-res));
+	if (res) {
+		attach_detach(s);
+		join_free(s->join);
+		free(s->dev);
+		free(s);
+		return res;
+	}
+	/* Reports from before are somebody else's, but an oops stays true. */
+	if (kmsg_open(false, &s->kmsg, why, sizeof(why)))
+		s->kmsg = NULL;
+	begin(s);
+	*out = s;
+	return 0;
+}
+
+/* The driver was loaded after us: attach anew, there was nothing to lose. */
+static int driver_came(struct session *s, uint64_t now)
+{
+	char err[256];
+
+	if (s->driver || now - s->module_ns < MODULE_NS)
+		return 0;
+	s->module_ns = now;
+	if (access("/sys/module/ublk_drv", F_OK))
+		return 0;
+	attach_detach(s);
+	return attach(s, err, sizeof(err));
+}
+
+int session_step(struct session *s, int timeout_ms)
+{
+	uint64_t now = now_ns(), due = s->tick_ns + TICK_NS;
+	int wait = due > now ? (int)((due - now) / NSEC_PER_MSEC) + 1 : 0, res;
+
+	res = ring_buffer__poll(s->ring, MIN(wait, timeout_ms));
+	if (res < 0 && res != -EINTR)
+		return res;
+	now = now_ns();
+	if (now < due)
+		return 0;
+	s->tick_ns = now;
+	res = driver_came(s, now);
+	if (res)
+		return res;
+	tick(s, now);
+	return 0;
+}
+
+void session_close(struct session *s)
+{
+	if (!s)
+		return;
+	if (s->ring) {
+		ring_buffer__consume(s->ring);
+		tick(s, now_ns());
+		tell_hists(s);
+		join_expire(s->join, UINT64_MAX);
+		tell_counts(s);
+		emit(s, rec_begin(s, REC_TICK));
+		emit(s, rec_begin(s, REC_END));
+	}
+	kmsg_close(s->kmsg);
+	attach_detach(s);
+	join_free(s->join);
+	free(s->dev);
+	free(s);
+}
