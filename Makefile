@@ -102,6 +102,8 @@ $(TOOL_BIN) $(BENCH_BIN): %: %.o $(CORE_A)
 # BPF: NAME.bpf.c -> NAME.skel.h, included as "bpf/NAME.skel.h".
 BPF_SRC := $(call src,bpf/*.bpf.c)
 SKEL := $(patsubst %.bpf.c,$(B)/%.skel.h,$(BPF_SRC))
+# Kept: make would take them for intermediate files.
+.SECONDARY: $(SKEL) $(patsubst %.skel.h,%.bpf.o,$(SKEL))
 $(B)/bpf/%.bpf.o: $(srctree)/bpf/%.bpf.c
 	@mkdir -p $(@D)
 	$(say) BPF $(patsubst $(B)/%,%,$@)

@@ -400,11 +400,10 @@ static __always_inline int freeze_start(struct request_queue *q)
 	f.start_ns = bpf_ktime_get_ns();
 	disk_name(q, f.disk);
 	/*
-	 * A thread that freezes a queue twice keeps the first: that is what holds I/O back. An entry of a
-	 * queue that is not frozen is stale.
+	 * A thread that freezes a queue twice keeps the first: that is what holds I/O back. An
+	 * entry of a queue that is not frozen is stale.
 	 */
-	if (bpf_map_update_elem(&freezes, &key, &f, f.depth == 1 ? BPF_ANY : BPF_NOEXIST) ==
-	    -E2BIG)
+	if (bpf_map_update_elem(&freezes, &key, &f, f.depth == 1 ? BPF_ANY : BPF_NOEXIST) == -E2BIG)
 		count(&dropped);
 	return 0;
 }

@@ -358,12 +358,13 @@ static void check_devices(struct doctor_host *h, struct doctor_result *r)
 
 static void check_scheduler(struct doctor_host *h, struct doctor_result *r)
 {
-	char path[96], line[128];
+	char path[256], line[128];
 
 	for (size_t i = 0; i < h->nr_devices; i++) {
 		int32_t dev = h->device[i].dev;
 
-		snprintf(path, sizeof(path), "/sys/block/ublkb%d/queue/scheduler", dev);
+		snprintf(path, sizeof(path), "%.200s/block/ublkb%d/queue/scheduler", procfs_sysfs(),
+			 dev);
 		if (!procfs_line(path, line, sizeof(line)) || strstr(line, "[none]") ||
 		    !strcmp(line, "none"))
 			continue;
@@ -414,7 +415,7 @@ void doctor_emit(struct doctor_out *o, const char *check, const struct doctor_re
 
 	o->worst = MAX(o->worst, r->verdict);
 	if (!o->json) {
-		fprintf(o->f, "%-8s %-12s %s%s%s\n", words[r->verdict], check, r->text,
+		fprintf(o->f, "%-8s %-14s %s%s%s\n", words[r->verdict], check, r->text,
 			r->next[0] ? ": " : "", r->next);
 		return;
 	}
@@ -454,9 +455,12 @@ static int by_dev(const void *a, const void *b)
 
 static void list_devices(struct doctor_host *h)
 {
-	DIR *dir = opendir("/sys/class/ublk-char");
+	char path[256];
 	struct dirent *e;
+	DIR *dir;
 
+	snprintf(path, sizeof(path), "%.200s/class/ublk-char", procfs_sysfs());
+	dir = opendir(path);
 	h->device = calloc(DEVICES_MAX, sizeof(*h->device));
 	while (dir && h->device && h->nr_devices < DEVICES_MAX && (e = readdir(dir))) {
 		int dev;

@@ -101,8 +101,10 @@ void model_free(struct model *m)
 
 	if (!m)
 		return;
-	for (i = 0; (d = vec_at(&m->dev, i)); i++) dev_free(d);
-	for (i = 0; (f = vec_at(&m->finding, i)); i++) free(*f);
+	for (i = 0; (d = vec_at(&m->dev, i)); i++)
+		dev_free(d);
+	for (i = 0; (f = vec_at(&m->finding, i)); i++)
+		free(*f);
 	vec_free(&m->dev);
 	vec_free(&m->cmd);
 	vec_free(&m->freeze);
@@ -123,7 +125,9 @@ struct mdev *model_find_dev(const struct model *m, int32_t dev)
 	struct mdev *d;
 	size_t i;
 
-	for (i = 0; (d = vec_at(&m->dev, i)); i++) if (d->d.dev == dev) return d;
+	for (i = 0; (d = vec_at(&m->dev, i)); i++)
+		if (d->d.dev == dev)
+			return d;
 	return NULL;
 }
 
@@ -151,7 +155,9 @@ const struct rec_task *model_task(const struct model *m, uint32_t tid, uint64_t 
 
 	if (!tid)
 		return NULL;
-	for (i = 0; (t = vec_at(&m->task, i)); i++) if (t->t.tid == tid) return t->t_ns >= from ? &t->t : NULL;
+	for (i = 0; (t = vec_at(&m->task, i)); i++)
+		if (t->t.tid == tid)
+			return t->t_ns >= from ? &t->t : NULL;
 	return NULL;
 }
 
@@ -191,7 +197,7 @@ static int feed_dev(struct model *m, const struct rec_dev *r)
 	bool was_down;
 
 	if (!d)
-		return -ENOMEM;
+		return r->dev < 0 ? 0 : -ENOMEM;
 	was_down = d->dev_ns && d->d.state == DEV_QUIESCED;
 	d->d = *r;
 	d->dev_ns = m->now;
@@ -292,10 +298,14 @@ static int feed_cmd(struct model *m, const struct rec_cmd *r)
 	struct mcmd *c;
 	size_t i;
 
-	if (m->bad_kernel && !m->bad_cmd.id && r->nr != CMD_GET_FEATURES)
+	if (m->bad_kernel && !m->has_bad_cmd && r->nr != CMD_GET_FEATURES) {
 		m->bad_cmd = *r;
+		m->has_bad_cmd = true;
+	}
 	note_recovery(m, r);
-	for (i = 0; (c = vec_at(&m->cmd, i)); i++) if (c->c.id == r->id) break;
+	for (i = 0; (c = vec_at(&m->cmd, i)); i++)
+		if (c->c.id == r->id)
+			break;
 	if (!c)
 		c = vec_push(&m->cmd, NULL);
 	if (!c)
@@ -310,7 +320,9 @@ static int feed_freeze(struct model *m, const struct rec_freeze *r)
 	struct mfreeze *f;
 	size_t i;
 
-	for (i = 0; (f = vec_at(&m->freeze, i)); i++) if (f->f.id == r->id) break;
+	for (i = 0; (f = vec_at(&m->freeze, i)); i++)
+		if (f->f.id == r->id)
+			break;
 	if (!f)
 		f = vec_push(&m->freeze, NULL);
 	if (!f)
@@ -325,7 +337,9 @@ static int feed_attr(struct model *m, const struct rec_attr *r)
 	struct mattr *a;
 	size_t i;
 
-	for (i = 0; (a = vec_at(&m->attr, i)); i++) if (a->a.id == r->id) break;
+	for (i = 0; (a = vec_at(&m->attr, i)); i++)
+		if (a->a.id == r->id)
+			break;
 	if (!a)
 		a = vec_push(&m->attr, NULL);
 	if (!a)
@@ -340,7 +354,9 @@ static int feed_elv(struct model *m, const struct rec_elv *r)
 	struct melv *e;
 	size_t i;
 
-	for (i = 0; (e = vec_at(&m->elv, i)); i++) if (e->e.id == r->id) break;
+	for (i = 0; (e = vec_at(&m->elv, i)); i++)
+		if (e->e.id == r->id)
+			break;
 	if (!e)
 		e = vec_push(&m->elv, NULL);
 	if (!e)
@@ -379,10 +395,9 @@ static int feed_opener(struct model *m, const struct rec_opener *r)
 	size_t i;
 
 	if (!d)
-		return -ENOMEM;
+		return r->dev < 0 ? 0 : -ENOMEM;
 	for (i = 0; (o = vec_at(&d->opener, i)); i++) {
-		if (o->o.tgid == r->tgid && o->o.cdev == r->cdev &&
-		    strcmp(o->o.what, r->what) == 0)
+		if (o->o.tgid == r->tgid && o->o.cdev == r->cdev && strcmp(o->o.what, r->what) == 0)
 			break;
 	}
 	if (!o)
@@ -399,7 +414,7 @@ static int feed_server(struct model *m, const struct rec_server *r)
 	struct mdev *d = dev_get(m, r->dev);
 
 	if (!d)
-		return -ENOMEM;
+		return r->dev < 0 ? 0 : -ENOMEM;
 	if (!r->gone && d->server.gone)
 		d->back_ns = r->at_ns ? r->at_ns : m->now;
 	d->server = *r;
@@ -418,9 +433,9 @@ static int feed_span(struct model *m, const struct rec_span *r)
 
 static int feed_kmsg(struct model *m, const struct rec_kmsg *r)
 {
-	static const char *const ours[] = {"ublk",    "blk_",     "blk-mq",  "block",   "bdev",
-					   "gendisk", "elevator", "elv_",    "iou-wrk", "io_uring",
-					   "io_wq"};
+	static const char *const ours[] = {"ublk",    "blk_",     "blk-mq",   "block",
+					   "bdev",    "gendisk",  "elevator", "elv_",
+					   "iou-wrk", "io_uring", "io_wq"};
 
 	if (strcmp(r->what, "oops") != 0 || m->oops.what[0])
 		return 0;
@@ -449,15 +464,15 @@ static int feed_hist(struct model *m, const struct rec_hist *r)
 }
 
 /* Subjects that have ended and were judged, or are not told any more, are done with. */
-#define FORGET_ENDED(vec, type, member)                                           \
-	do {                                                                      \
-		type *p_;                                                         \
-		for (size_t i_ = 0; (p_ = vec_at((vec), i_));) {                  \
+#define FORGET_ENDED(vec, type, member)                                                \
+	do {                                                                           \
+		type *p_;                                                              \
+		for (size_t i_ = 0; (p_ = vec_at((vec), i_));) {                       \
 			if (p_->member.end_ns || since(m->now, p_->told_ns) > LOST_NS) \
-				vec_drop((vec), i_);                              \
-			else                                                      \
-				i_++;                                             \
-		}                                                                 \
+				vec_drop((vec), i_);                                   \
+			else                                                           \
+				i_++;                                                  \
+		}                                                                      \
 	} while (0)
 
 /* Threads and openers not told for long say nothing about now; numbers are used again. */
@@ -600,7 +615,9 @@ const struct rec_dev *model_dev(const struct model *m, size_t i)
 	struct mdev *d;
 	size_t k;
 
-	for (k = 0; (d = vec_at(&m->dev, k)); k++) if (d->dev_ns && !d->gone && !i--) return &d->d;
+	for (k = 0; (d = vec_at(&m->dev, k)); k++)
+		if (d->dev_ns && !d->gone && !i--)
+			return &d->d;
 	return NULL;
 }
 
@@ -609,7 +626,9 @@ const struct rec_cmd *model_cmd(const struct model *m, size_t i)
 	struct mcmd *c;
 	size_t k;
 
-	for (k = 0; (c = vec_at(&m->cmd, k)); k++) if (!c->c.end_ns && !i--) return &c->c;
+	for (k = 0; (c = vec_at(&m->cmd, k)); k++)
+		if (!c->c.end_ns && !i--)
+			return &c->c;
 	return NULL;
 }
 
@@ -618,7 +637,9 @@ const struct rec_freeze *model_freeze(const struct model *m, size_t i)
 	struct mfreeze *f;
 	size_t k;
 
-	for (k = 0; (f = vec_at(&m->freeze, k)); k++) if (!f->f.end_ns && !i--) return &f->f;
+	for (k = 0; (f = vec_at(&m->freeze, k)); k++)
+		if (!f->f.end_ns && !i--)
+			return &f->f;
 	return NULL;
 }
 

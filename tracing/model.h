@@ -93,7 +93,8 @@ int model_feed(struct model *m, const struct rec *r);
 const char *verdict_name(enum verdict v);
 const char *severity_name(enum severity s);
 
-/* All findings so far, in order of id; valid until the next model_feed. */
+/* All findings so far, in order of id (of thousands that ended, the last); valid until the next
+ * model_feed. */
 const struct finding *model_finding(const struct model *m, size_t i);
 size_t model_nr_findings(const struct model *m);
 /* The last REC_COUNTS, REC_META (NULL before). */

@@ -38,12 +38,12 @@ struct mdev {
 	struct rec_dev d; /* d.dev always valid; the rest once dev_ns != 0 */
 	uint64_t dev_ns;  /* when d was told */
 	bool gone;
-	uint64_t quiesced_ns;      /* first time it was told so, since it was last live */
-	uint64_t back_ns;          /* last time a server came back; 0 = none since the session began */
-	struct rec_server server;  /* the last one told; at_ns 0: none */
-	struct rec_cmd recovery;   /* START_USER_RECOVERY that waits for its END; id 0: none */
-	struct snap cur, next;     /* complete; being told */
-	struct vec opener;         /* struct mopener */
+	uint64_t quiesced_ns; /* first time it was told so, since it was last live */
+	uint64_t back_ns;     /* last time a server came back; 0 = none since the session began */
+	struct rec_server server; /* the last one told; at_ns 0: none */
+	struct rec_cmd recovery;  /* START_USER_RECOVERY that waits for its END; id 0: none */
+	struct snap cur, next;    /* complete; being told */
+	struct vec opener;        /* struct mopener */
 };
 
 struct mopener {
@@ -110,6 +110,7 @@ struct model {
 	struct rec_kmsg oops; /* the first that concerns the driver; what "" = none */
 	uint64_t oops_ns;
 	const char *bad_kernel; /* reason, or NULL */
+	bool has_bad_cmd;
 	struct rec_cmd bad_cmd; /* the first command seen on it */
 	struct vec finding;     /* struct mfinding * */
 	uint64_t nr_findings;   /* ever */

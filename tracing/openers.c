@@ -52,6 +52,11 @@ void procfs_set_sysfs(const char *path)
 	sysfs = path ? path : "/sys";
 }
 
+const char *procfs_sysfs(void)
+{
+	return sysfs;
+}
+
 static void found(struct search *s, int32_t dev, bool cdev, uint32_t tgid, const char *fmt, ...)
 	__printf(5, 6);
 static void found(struct search *s, int32_t dev, bool cdev, uint32_t tgid, const char *fmt, ...)

@@ -45,6 +45,7 @@ int procfs_openers(int32_t dev, void (*fn)(void *ctx, const struct rec_opener *o
 		   void *ctx) __must_check;
 /* Look for devices below another directory than "/sys", in tests; NULL: "/sys" again. */
 void procfs_set_sysfs(const char *path);
+const char *procfs_sysfs(void);
 
 /* One line of a small file, without its newline; false if it cannot be read. */
 bool procfs_line(const char *path, char *buf, size_t size);

@@ -21,14 +21,17 @@ struct field {
 };
 
 #define MEMBER(k, m) (((struct rec *)0)->k.m)
-#define F(k, m)                                                                             \
-	{                                                                                   \
-		#m,                                                                         \
+#define F(k, m)                                                               \
+	{                                                                     \
+#m,                                                                         \
 		_Generic(MEMBER(k, m), uint32_t: F_U32, int32_t: F_I32, uint64_t: F_U64,    \
 			 bool: F_BOOL, char: F_CHAR, char *: F_STR, uint64_t *: F_U64S),    \
-		offsetof(struct rec, k.m), sizeof(MEMBER(k, m))                             \
+		offsetof(struct rec, k.m), sizeof(MEMBER(k, m)) \
 	}
-#define END {NULL, 0, 0, 0}
+#define END                   \
+	{                     \
+		NULL, 0, 0, 0 \
+	}
 
 /* clang-format off */
 static const struct field f_meta[] = {
@@ -119,8 +122,9 @@ static void put_num(struct out *o, bool negative, uint64_t v)
 {
 	char tmp[24];
 
-	put(o, tmp, (size_t)snprintf(tmp, sizeof(tmp), "%s%llu", negative ? "-" : "",
-				     (unsigned long long)v));
+	put(o, tmp,
+	    (size_t)snprintf(tmp, sizeof(tmp), "%s%llu", negative ? "-" : "",
+			     (unsigned long long)v));
 }
 
 static void put_str(struct out *o, const char *s, size_t max)
@@ -349,8 +353,8 @@ static int decode_object(struct json_object *o, struct rec *out, char *err, size
 		if (!json_object_object_get_ex(o, f->name, &v))
 			continue;
 		if (!get_field(v, f, (char *)out + f->offset)) {
-			snprintf(err, err_len, "%s record: \"%s\" is not valid: %.60s", kind, f->name,
-				 json_object_to_json_string(v));
+			snprintf(err, err_len, "%s record: \"%s\" is not valid: %.60s", kind,
+				 f->name, json_object_to_json_string(v));
 			return -EBADMSG;
 		}
 	}

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* No record is that long; without a bound a file without newlines would be read into memory whole. */
+/* No record is that long; without a bound a file without newlines would be read into memory whole.
+ */
 #define LINE_MAX_BYTES (4 * REC_LINE_MAX)
 
 struct reader {

@@ -15,8 +15,8 @@ struct capture_stats {
 
 /*
  * Reads a capture ("-" = standard input) and calls fn for each record in order. 0; what fn returned
- * if that is not 0 (reading stops); -errno; -EBADMSG: it is no capture; -EPROTONOSUPPORT: of a later
- * version. err then says what. Blocks on file reads.
+ * if that is not 0 (reading stops); -errno; -EBADMSG: it is no capture; -EPROTONOSUPPORT: of a
+ * later version. err then says what. Blocks on file reads.
  */
 int capture_read(const char *path, int (*fn)(void *ctx, const struct rec *r), void *ctx,
 		 struct capture_stats *st, char *err, size_t err_len) __must_check;

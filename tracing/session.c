@@ -6,6 +6,7 @@
  * small maps.
  */
 #include "tracing/session.h"
+#include "tracing/convert.h"
 #include "tracing/hooks.h"
 #include "tracing/join.h"
 #include "tracing/kdev.h"
@@ -106,13 +107,6 @@ static struct rec *rec_begin(struct session *s, enum rec_kind kind)
 
 /* ---- devices ---- */
 
-static int32_t disk_dev(const char *disk)
-{
-	int dev;
-
-	return sscanf(disk, "ublkb%d", &dev) == 1 ? dev : -1;
-}
-
 static struct dev *dev_find(struct session *s, int32_t id)
 {
 	for (unsigned int i = 0; i < s->nr_devs; i++)
@@ -173,16 +167,6 @@ static void owner_note(struct session *s, uint32_t tid)
 		s->owner[s->nr_owners++] = tid;
 }
 
-/* Threads have names of their own; a person knows the process. */
-static void process_comm(uint32_t tgid, char comm[REC_COMM_LEN])
-{
-	char path[64], name[REC_COMM_LEN];
-
-	snprintf(path, sizeof(path), "/proc/%u/comm", tgid);
-	if (tgid && procfs_line(path, name, sizeof(name)))
-		memcpy(comm, name, sizeof(name));
-}
-
 struct look {
 	struct session *s;
 	struct dev *d;
@@ -204,7 +188,7 @@ static void on_snapshot(void *ctx, const struct rec *r)
 			l->s->rec = *r;
 			snprintf(l->s->rec.dev.volume, sizeof(l->s->rec.dev.volume), "%s",
 				 d->volume);
-			process_comm(d->tgid, l->s->rec.dev.comm);
+			convert_comm(d->tgid, l->s->rec.dev.comm);
 			emit(l->s, &l->s->rec);
 		}
 		return;
@@ -266,39 +250,12 @@ static void server_seen(struct session *s, uint32_t tgid)
 
 /* ---- events of the ring buffer ---- */
 
-static void cmd_to_rec(const struct gt_cmd *c, struct rec_cmd *out)
-{
-	uint32_t nr = c->cmd_op & 0xff;
-
-	*out = (struct rec_cmd){
-		.id = c->submit_ns,
-		.dev = (int32_t)c->dev_id,
-		.nr = nr,
-		.tgid = c->task.tgid,
-		.tid = c->task.tid,
-		.submit_ns = c->submit_ns,
-		.punt_ns = c->punt_ns,
-		.worker_ns = c->worker_ns,
-		.ctrl_ns = c->ctrl_ns,
-		.add_disk_ns = c->add_disk_ns,
-		.add_disk_end_ns = c->add_disk_end_ns,
-		.elevator_ns = c->elevator_ns,
-		.elevator_end_ns = c->elevator_end_ns,
-		.scan_ns = c->scan_ns,
-		.scan_end_ns = c->scan_end_ns,
-		.end_ns = c->end_ns,
-		.res = c->res,
-	};
-	memcpy(out->comm, c->task.comm, sizeof(out->comm));
-	process_comm(c->task.tgid, out->comm);
-}
-
 static void on_cmd(struct session *s, const struct gt_cmd *c)
 {
 	struct rec *r = rec_begin(s, REC_CMD);
 	uint32_t nr;
 
-	cmd_to_rec(c, &r->cmd);
+	convert_cmd(c, &r->cmd);
 	nr = r->cmd.nr;
 	join_cmd(s->join, &r->cmd);
 	if (!dev_passes(s, r->cmd.dev))
@@ -312,77 +269,11 @@ static void on_cmd(struct session *s, const struct gt_cmd *c)
 		dev_want(s, (int32_t)c->dev_id);
 }
 
-static void freeze_to_rec(const struct gt_freeze *f, struct rec_freeze *out)
-{
-	*out = (struct rec_freeze){
-		.id = f->start_ns,
-		.dev = disk_dev(f->disk),
-		.tid = f->task.tid,
-		.tgid = f->task.tgid,
-		.start_ns = f->start_ns,
-		.wait_ns = f->wait_ns,
-		.wait_end_ns = f->wait_end_ns,
-		.end_ns = f->end_ns,
-		.depth = f->depth,
-	};
-	memcpy(out->comm, f->task.comm, sizeof(out->comm));
-}
-
-static void attr_to_rec(const struct gt_attr *a, struct rec_attr *out)
-{
-	size_t len;
-
-	*out = (struct rec_attr){
-		.id = a->start_ns,
-		.dev = disk_dev(a->disk),
-		.tid = a->task.tid,
-		.tgid = a->task.tgid,
-		.start_ns = a->start_ns,
-		.end_ns = a->end_ns,
-		.res = a->res,
-		.freeze_ns = a->freeze_ns,
-	};
-	memcpy(out->comm, a->task.comm, sizeof(out->comm));
-	snprintf(out->attr, sizeof(out->attr), "%s", a->attr);
-	snprintf(out->value, sizeof(out->value), "%s", a->value);
-	out->value[strcspn(out->value, "\n")] = '\0';
-	memcpy(out->cmdline, a->cmdline, sizeof(out->cmdline) - 1);
-	len = MIN(a->cmdline_len, sizeof(out->cmdline) - 1);
-	memset(out->cmdline + len, 0, sizeof(out->cmdline) - len);
-	/* Arguments are separated by NULs; the last ones are padding. */
-	while (len && !out->cmdline[len - 1])
-		len--;
-	for (size_t i = 0; i < len; i++)
-		if (!out->cmdline[i])
-			out->cmdline[i] = ' ';
-}
-
-static void elv_to_rec(const struct gt_elv *e, struct rec_elv *out)
-{
-	*out = (struct rec_elv){
-		.id = e->start_ns,
-		.dev = disk_dev(e->disk),
-		.tid = e->task.tid,
-		.tgid = e->task.tgid,
-		.start_ns = e->start_ns,
-		.end_ns = e->end_ns,
-		.freeze_ns = e->freeze_ns,
-	};
-	memcpy(out->comm, e->task.comm, sizeof(out->comm));
-	snprintf(out->from, sizeof(out->from), "%s", e->from);
-	snprintf(out->to, sizeof(out->to), "%s", e->to);
-}
-
 static void on_server(struct session *s, const struct gt_server *g)
 {
 	struct rec *r = rec_begin(s, REC_SERVER);
 
-	r->server.dev = (int32_t)g->minor;
-	r->server.tgid = g->task.tgid;
-	memcpy(r->server.comm, g->task.comm, sizeof(r->server.comm));
-	process_comm(g->task.tgid, r->server.comm);
-	r->server.gone = g->gone;
-	r->server.at_ns = g->at_ns;
+	convert_server(g, &r->server);
 	dev_get(s, r->server.dev);
 	if (dev_passes(s, r->server.dev))
 		emit(s, r);
@@ -394,31 +285,10 @@ static void on_server(struct session *s, const struct gt_server *g)
 
 static void on_span(struct session *s, const struct gt_span *g)
 {
-	static const char *const stages[] = {"local", "flush", "space", "store"};
 	struct rec *r = rec_begin(s, REC_SPAN);
 	struct rec_span *sp = &r->span;
-	uint32_t stage = (uint32_t)(g->io >> 32 & 0xffff);
 
-	sp->pid = g->pid;
-	snprintf(sp->event, sizeof(sp->event), "%s", g->event);
-	snprintf(sp->volume, sizeof(sp->volume), "%s", g->volume);
-	snprintf(sp->key, sizeof(sp->key), "%s", g->key);
-	sp->dev = g->dev_id;
-	sp->op_id = g->op_id;
-	sp->start_ns = g->start_ns;
-	sp->end_ns = g->end_ns;
-	sp->result = g->result;
-	sp->bytes = g->bytes;
-	if (g->io) {
-		sp->is_io = true;
-		sp->io_op = (char)(g->io >> 48);
-		sp->queue = (uint32_t)(g->io >> 16 & 0xffff);
-		sp->tag = (uint32_t)(g->io & 0xffff);
-		sp->sector = g->sector;
-		sp->nsectors = (uint32_t)g->nsectors;
-		if (stage < ARRAY_SIZE(stages))
-			snprintf(sp->stage, sizeof(sp->stage), "%s", stages[stage]);
-	}
+	convert_span(g, sp);
 	dev_volume(s, sp->dev, sp->volume);
 	join_span(s->join, sp, s->start_ns);
 	if (dev_passes(s, sp->dev))
@@ -437,19 +307,19 @@ static int on_event(void *ctx, void *data, size_t len)
 		break;
 	case GT_FREEZE:
 		r = rec_begin(s, REC_FREEZE);
-		freeze_to_rec(data, &r->freeze);
+		convert_freeze(data, &r->freeze);
 		if (dev_passes(s, r->freeze.dev))
 			emit(s, r);
 		break;
 	case GT_ATTR:
 		r = rec_begin(s, REC_ATTR);
-		attr_to_rec(data, &r->attr);
+		convert_attr(data, &r->attr);
 		if (dev_passes(s, r->attr.dev))
 			emit(s, r);
 		break;
 	case GT_ELV:
 		r = rec_begin(s, REC_ELV);
-		elv_to_rec(data, &r->elv);
+		convert_elv(data, &r->elv);
 		if (dev_passes(s, r->elv.dev))
 			emit(s, r);
 		break;
@@ -506,7 +376,7 @@ static bool open_cmd(struct session *s, const void *value, uint64_t now)
 	if (!open_old(s, c->submit_ns, now))
 		return false;
 	r = rec_begin(s, REC_CMD);
-	cmd_to_rec(c, &r->cmd);
+	convert_cmd(c, &r->cmd);
 	/* Its process ended before a worker took it: no end will come. */
 	if (now - c->submit_ns > STALE_NS && thread_gone(c->task.tgid)) {
 		r->cmd.end_ns = now;
@@ -539,16 +409,17 @@ static bool open_freeze(struct session *s, const void *value, uint64_t now)
 	/* The thread went on and the queue is gone or stays frozen on purpose: nothing waits. */
 	if (f->wait_end_ns && now - f->wait_end_ns > STALE_NS)
 		return true;
-	/* A long wait that ended is told for a while, in case nobody unfreezes the queue (it is going away). */
-	if (f->wait_end_ns && (f->wait_end_ns - f->wait_ns < s->poll_min_ns ||
-			       now - f->wait_end_ns > IDLE_TICK_NS))
+	/* A long wait that ended is told for a while, in case nobody unfreezes the queue (it is
+	 * going away). */
+	if (f->wait_end_ns &&
+	    (f->wait_end_ns - f->wait_ns < s->poll_min_ns || now - f->wait_end_ns > IDLE_TICK_NS))
 		return false;
 	if (!open_old(s, f->start_ns, now))
 		return false;
 	if (now - f->start_ns > STALE_NS && thread_gone(f->task.tgid))
 		return true;
 	r = rec_begin(s, REC_FREEZE);
-	freeze_to_rec(f, &r->freeze);
+	convert_freeze(f, &r->freeze);
 	if (!dev_passes(s, r->freeze.dev))
 		return false;
 	emit(s, r);
@@ -567,7 +438,7 @@ static bool open_attr(struct session *s, const void *value, uint64_t now)
 	if (!open_old(s, a->start_ns, now))
 		return false;
 	r = rec_begin(s, REC_ATTR);
-	attr_to_rec(a, &r->attr);
+	convert_attr(a, &r->attr);
 	if (dev_passes(s, r->attr.dev)) {
 		emit(s, r);
 		dev_want(s, r->attr.dev);
@@ -583,7 +454,7 @@ static bool open_elv(struct session *s, const void *value, uint64_t now)
 	if (!open_old(s, e->start_ns, now))
 		return false;
 	r = rec_begin(s, REC_ELV);
-	elv_to_rec(e, &r->elv);
+	convert_elv(e, &r->elv);
 	if (dev_passes(s, r->elv.dev)) {
 		emit(s, r);
 		dev_want(s, r->elv.dev);
@@ -750,7 +621,7 @@ static void tell_hists(struct session *s)
 
 		prev = key;
 		more = !bpf_map_get_next_key(fd, &prev, &key);
-		r->hist.dev = disk_dev(h.disk);
+		r->hist.dev = convert_dev(h.disk);
 		if (!found || r->hist.dev < 0 || !dev_passes(s, r->hist.dev))
 			continue;
 		snprintf(r->hist.what, sizeof(r->hist.what), "total");
@@ -941,6 +812,7 @@ static int attach(struct session *s, char *err, size_t err_len)
 	else
 		snprintf(why, sizeof(why), "kernel memory: %s", strerror(-res));
 	tell_meta(s);
+	daemons_expect(s);
 	hooks_list(s->hooks, emit, s);
 	{
 		struct rec *r = rec_begin(s, REC_HOOK);
@@ -954,7 +826,6 @@ static int attach(struct session *s, char *err, size_t err_len)
 				     : "ublk_drv is not loaded");
 		emit(s, r);
 	}
-	daemons_expect(s);
 	return 0;
 }
 

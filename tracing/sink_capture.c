@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A capture: every record as a line (rec.h). Flushed at each tick, so that a kill costs less than one
- * interval, and what is there replays. As a flight recorder (ring_ns) the last lines are kept in
- * memory, and before them those that a replay needs whatever their age: what the session is, its
+ * A capture: every record as a line (rec.h). Flushed at each tick, so that a kill costs less than
+ * one interval, and what is there replays. As a flight recorder (ring_ns) the last lines are kept
+ * in memory, and before them those that a replay needs whatever their age: what the session is, its
  * hooks, and each device's last server. One thread.
  */
 #include "tracing/sink.h"
@@ -68,8 +68,7 @@ static void retire(struct capture_sink *k, struct line *l)
 		line_free(k, l);
 		return;
 	}
-	list_for_each_entry_safe(old, next, &k->sticky, node)
-	{
+	list_for_each_entry_safe (old, next, &k->sticky, node) {
 		if (l->kind == REC_SERVER && old->kind == REC_SERVER && old->dev == l->dev)
 			line_free(k, old);
 	}
@@ -164,8 +163,7 @@ static int capture_close(struct sink *s, const struct model *m)
 
 	/* Never triggered: what the session was, and that it ended, is still worth a file. */
 	if (k->ring_ns) {
-		list_for_each_entry_safe(l, next, &k->ring, node)
-		{
+		list_for_each_entry_safe (l, next, &k->ring, node) {
 			if (l->kind != REC_END)
 				retire(k, l);
 		}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Findings as JSON, one object a line, written as they come; Documentation/gfs-trace.schema.json is the
- * contract. What is unknown, zero or empty is left out. One thread.
+ * Findings as JSON, one object a line, written as they come; Documentation/gfs-trace.schema.json is
+ * the contract. What is unknown, zero or empty is left out. One thread.
  */
 #include "tracing/sink.h"
 
@@ -31,7 +31,8 @@ static void add_str(struct json_object *o, const char *key, const char *s)
 	char buf[4096];
 
 	if (s[0])
-		add(o, key, json_object_new_string(utf8_clean(buf, sizeof(buf), s, SIZE_MAX, true)));
+		add(o, key,
+		    json_object_new_string(utf8_clean(buf, sizeof(buf), s, SIZE_MAX, true)));
 }
 
 static void add_num(struct json_object *o, const char *key, uint64_t v)
@@ -86,8 +87,8 @@ static void add_stack(struct json_object *o, const char *key, const char *stack)
 		char buf[512];
 
 		if (len)
-			json_object_array_add(a, json_object_new_string(utf8_clean(
-							 buf, sizeof(buf), p, len, true)));
+			json_object_array_add(a, json_object_new_string(utf8_clean(buf, sizeof(buf),
+										   p, len, true)));
 		p += len + (p[len] == ';');
 	}
 	add(o, key, a);
@@ -184,8 +185,8 @@ static const struct {
 	const char *type;
 	void (*members)(struct json_object *o, const struct blocker *b);
 } blockers[] = {
-	[BLK_REQUEST] = {"request", request_members},  [BLK_QUEUE] = {"queue", queue_members},
-	[BLK_OPENER] = {"opener", opener_members},     [BLK_TASK] = {"task", task_members},
+	[BLK_REQUEST] = {"request", request_members},    [BLK_QUEUE] = {"queue", queue_members},
+	[BLK_OPENER] = {"opener", opener_members},       [BLK_TASK] = {"task", task_members},
 	[BLK_NO_SERVER] = {"no-server", server_members},
 };
 
@@ -261,8 +262,8 @@ static struct json_object *line_new(const char *type)
 
 static void put_line(struct json_sink *k, struct json_object *o, bool flush)
 {
-	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-								     JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text = json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 
 	errno = 0;
 	if (!k->err && (!text || fputs(text, k->f) == EOF || putc('\n', k->f) == EOF ||
@@ -296,9 +297,9 @@ static void json_finding(struct sink *s, const struct finding *f, enum finding_e
 	add_always(o, "since_ns", f->since_ns);
 	add_num(o, "end_ns", f->end_ns);
 	add_ms_always(o, "duration_ms",
-		      (f->end_ns ? f->end_ns : f->last_ns) > f->since_ns ?
-			      (f->end_ns ? f->end_ns : f->last_ns) - f->since_ns :
-			      0);
+		      (f->end_ns ? f->end_ns : f->last_ns) > f->since_ns
+			      ? (f->end_ns ? f->end_ns : f->last_ns) - f->since_ns
+			      : 0);
 	add(o, "open", json_object_new_boolean(!f->end_ns));
 	add_str(o, "summary", f->summary);
 	add_str(o, "advice", f->advice);
@@ -315,9 +316,9 @@ static void json_finding(struct sink *s, const struct finding *f, enum finding_e
 		for (unsigned int i = 0; i < f->nr_cycle; i++) {
 			char buf[256];
 
-			json_object_array_add(a, json_object_new_string(utf8_clean(
-							 buf, sizeof(buf), f->cycle[i],
-							 sizeof(f->cycle[i]), true)));
+			json_object_array_add(
+				a, json_object_new_string(utf8_clean(buf, sizeof(buf), f->cycle[i],
+								     sizeof(f->cycle[i]), true)));
 		}
 		add(o, "cycle", a);
 	}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Findings for a person at 3 a.m.: a block per finding, as it appears; one line when it ends; totals at
- * the end. 80 columns. Text from elsewhere is cleaned of control characters. One thread.
+ * Findings for a person at 3 a.m.: a block per finding, as it appears; one line when it ends;
+ * totals at the end. 80 columns. Text from elsewhere is cleaned of control characters. One thread.
  */
 #include "tracing/sink.h"
 
@@ -22,6 +22,7 @@ struct text_sink {
 	uint64_t wall_minus_mono; /* 0: unknown */
 	unsigned int nr_hooks_off, nr_hooks;
 	uint64_t nr_findings, nr_open;
+	uint64_t told_ended; /* finding that had ended when it was opened: its end is told */
 };
 
 /* label, then text from column `indent` on; long text goes on below, at the same column. */
@@ -117,8 +118,8 @@ static void put_blocker(struct text_sink *k, const struct finding *f, const stru
 	switch (b->type) {
 	case BLK_REQUEST:
 		words_add(text, sizeof(text), &at, "%s, %s", words_req(&b->req, part, sizeof(part)),
-			  b->req.state == REQ_SERVER ? "the server has it" :
-						       rec_req_state_name(b->req.state));
+			  b->req.state == REQ_SERVER ? "the server has it"
+						     : rec_req_state_name(b->req.state));
 		break;
 	case BLK_QUEUE:
 		words_add(text, sizeof(text), &at, "queue %u: %s%u of %u FETCHes armed",
@@ -139,8 +140,9 @@ static void put_blocker(struct text_sink *k, const struct finding *f, const stru
 	case BLK_NO_SERVER:
 		words_add(text, sizeof(text), &at, "no server");
 		if (b->server.tgid)
-			words_add(text, sizeof(text), &at, "; it was %s",
-				  words_task(b->server.comm, b->server.tgid, 0, part, sizeof(part)));
+			words_add(
+				text, sizeof(text), &at, "; it was %s",
+				words_task(b->server.comm, b->server.tgid, 0, part, sizeof(part)));
 		break;
 	}
 	if (b->age_ns)
@@ -172,8 +174,8 @@ static void put_headline(struct text_sink *k, const struct finding *f, const cha
 	char volume[REC_VOLUME_LEN];
 
 	if (k->color) {
-		on = f->end_ns ? "\033[32m" :
-				 (f->severity == SEV_CRITICAL ? "\033[1;31m" : "\033[1;33m");
+		on = f->end_ns ? "\033[32m"
+			       : (f->severity == SEV_CRITICAL ? "\033[1;31m" : "\033[1;33m");
 		off = "\033[0m";
 	}
 	fprintf(k->f, "%s%s %s%s", on, what, verdict_name(f->verdict), off);
@@ -217,6 +219,7 @@ static void text_finding(struct sink *s, const struct finding *f, enum finding_e
 	case FINDING_OPEN:
 		k->nr_findings++;
 		k->nr_open++;
+		k->told_ended = f->end_ns ? f->id : 0;
 		put_headline(k, f, f->severity == SEV_CRITICAL ? "CRITICAL" : "WARNING");
 		put_block(k, f);
 		break;
@@ -226,6 +229,8 @@ static void text_finding(struct sink *s, const struct finding *f, enum finding_e
 		break;
 	case FINDING_CLOSE:
 		k->nr_open -= k->nr_open != 0;
+		if (k->told_ended == f->id)
+			break;
 		put_headline(k, f, "ENDED");
 		put_wrapped(k->f, 11, "", f->summary);
 		putc('\n', k->f);
@@ -281,11 +286,10 @@ static int text_close(struct sink *s, const struct model *m)
 		  " Daemon spans: %llu, without kernel partner: %llu; commands without span: %llu.",
 		  (unsigned long long)c->spans, (unsigned long long)c->spans_unmatched,
 		  (unsigned long long)c->kernel_unmatched);
-	if (k->nr_hooks_off)
-		words_add(text, sizeof(text), &at,
-			  " %u of %u hooks are off (gfs-trace probes says why).", k->nr_hooks_off,
-			  k->nr_hooks);
 	put_wrapped(k->f, 0, "", text);
+	if (k->nr_hooks_off)
+		fprintf(k->f, "%u of %u hooks are off (gfs-trace probes says why).\n",
+			k->nr_hooks_off, k->nr_hooks);
 	errno = 0;
 	if (fflush(k->f) || ferror(k->f))
 		ret = errno ? -errno : -EIO;

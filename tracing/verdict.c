@@ -293,11 +293,11 @@ static void verdict_kernel(struct model *m)
 	struct subject s = {.family = FAM_KERNEL, .dev = -1};
 	struct finding *f;
 
-	if (!m->oops_ns && !m->bad_cmd.id)
+	if (!m->oops_ns && !m->has_bad_cmd)
 		return;
-	f = verdict_begin(m, m->bad_cmd.id ? m->bad_cmd.dev : -1);
+	f = verdict_begin(m, m->has_bad_cmd ? m->bad_cmd.dev : -1);
 	f->verdict = V_KNOWN_BAD;
-	f->catalogue = m->bad_kernel ? "H13" : "";
+	f->catalogue = "H13";
 	f->since_ns = m->oops_ns ? m->oops_ns : m->bad_cmd.submit_ns;
 	f->cmd = m->bad_cmd;
 	verdict_put(m, &s, f);

@@ -107,8 +107,8 @@ static bool punt_stuck(const struct model *m, const struct rec_cmd *c, uint64_t 
 }
 
 /*
- * The stage that took most of the time decides, among those that there is evidence for, and that were
- * at least a quarter of the whole.
+ * The stage that took most of the time decides, among those that there is evidence for, and that
+ * were at least a quarter of the whole.
  */
 static void judge_start(struct model *m, struct finding *f, const struct rec_cmd *c, uint64_t end)
 {
@@ -220,8 +220,9 @@ static const char *longest_stage(const struct rec_cmd *c)
 	const struct {
 		uint64_t ns;
 		const char *name;
-	} all[] = {{st.punt, "punt"},         {st.worker, "worker"},     {st.ready_wait, "ready-wait"},
-		   {st.add_disk, "add-disk"}, {st.elevator, "elevator"}, {st.part_scan, "part-scan"}};
+	} all[] = {
+		{st.punt, "punt"},         {st.worker, "worker"},     {st.ready_wait, "ready-wait"},
+		{st.add_disk, "add-disk"}, {st.elevator, "elevator"}, {st.part_scan, "part-scan"}};
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
 		if (all[i].ns > most) {
 			most = all[i].ns;
@@ -254,8 +255,7 @@ static void draw_cmd(struct model *m, const struct rec_cmd *c, uint64_t end)
 	f->since_ns = c->submit_ns;
 	f->end_ns = end;
 	f->cmd = *c;
-	snprintf(f->stage, sizeof(f->stage), "%s",
-		 c->end_ns ? longest_stage(c) : rec_cmd_stage(c));
+	snprintf(f->stage, sizeof(f->stage), "%s", c->end_ns ? longest_stage(c) : rec_cmd_stage(c));
 	set_cmd_waiter(m, f, c);
 	if (punt_stuck(m, c, end ? end : m->now)) {
 		f->verdict = V_PUNT;
@@ -356,8 +356,7 @@ void verdict_recovery(struct model *m)
 	struct mfinding **p;
 
 	for (size_t i = 0; (d = vec_at(&m->dev, i)); i++) {
-		struct subject s = {
-			.family = FAM_RECOVERY, .dev = d->d.dev, .id = d->recovery.id};
+		struct subject s = {.family = FAM_RECOVERY, .dev = d->d.dev, .id = d->recovery.id};
 		const struct mfinding *was = d->recovery.id ? verdict_find(m, &s) : NULL;
 
 		if (!d->recovery.id || d->gone || (was && was->f.end_ns))

@@ -50,8 +50,9 @@ static bool stack_has(const char *stack, const char *frame)
 	for (const char *p = stack; *p;) {
 		const char *end = strchr(p, ';');
 
-		if (strncmp(p, frame, len) == 0 && !(p[len] == '_' || (p[len] >= 'a' && p[len] <= 'z') ||
-						     (p[len] >= '0' && p[len] <= '9')))
+		if (strncmp(p, frame, len) == 0 &&
+		    !(p[len] == '_' || (p[len] >= 'a' && p[len] <= 'z') ||
+		      (p[len] >= '0' && p[len] <= '9')))
 			return true;
 		if (!end)
 			return false;
@@ -108,9 +109,10 @@ static void say_cycle(struct finding *f, const struct blocker *b, bool child)
 
 	snprintf(f->cycle[0], size, "%s (pid %u, tid %u) waits for the freeze of ublkb%d", w->comm,
 		 w->tgid, w->tid, f->dev);
-	snprintf(f->cycle[1], size, "the freeze of ublkb%d waits for the %s, queue %u tag %u", f->dev,
-		 q->op == 'R' ? "read" : "request", q->queue, q->tag);
-	snprintf(f->cycle[2], size, "the %s, queue %u tag %u, waits for %s (pid %u, tid %u), which has it",
+	snprintf(f->cycle[1], size, "the freeze of ublkb%d waits for the %s, queue %u tag %u",
+		 f->dev, q->op == 'R' ? "read" : "request", q->queue, q->tag);
+	snprintf(f->cycle[2], size,
+		 "the %s, queue %u tag %u, waits for %s (pid %u, tid %u), which has it",
 		 q->op == 'R' ? "read" : "request", q->queue, q->tag, o->comm, o->tgid, o->tid);
 	f->nr_cycle = 3;
 	if (child)

@@ -208,8 +208,7 @@ unsigned int verdict_add_done(struct model *m, struct finding *f, uint64_t from,
 	for (uint64_t i = first; i < m->nr_done; i++) {
 		const struct rec_req *q = &m->done[i % MODEL_DONE];
 
-		if (q->dev != f->dev || q->end_ns < from || q->end_ns > until ||
-		    (want && !want(q)))
+		if (q->dev != f->dev || q->end_ns < from || q->end_ns > until || (want && !want(q)))
 			continue;
 		add_req(m, f, q);
 		nr++;
@@ -226,7 +225,8 @@ bool verdict_no_server(const struct model *m, int32_t dev, uint64_t from, struct
 	if (!d)
 		return false;
 	if (d->server.gone) {
-		/* A snapshot after that may have seen the next server before its opening was told. */
+		/* A snapshot after that may have seen the next server before its opening was told.
+		 */
 		if (d->dev_ns > d->server.at_ns && d->dev_ns >= from && d->d.tgid &&
 		    d->d.state == DEV_LIVE && d->d.tgid != d->server.tgid)
 			return false;
@@ -301,7 +301,8 @@ static void put_req(struct model *m, const struct rec_req *q, uint64_t seen_ns, 
 		x->seen_ns = seen_ns;
 }
 
-/* Requests of a snapshot: its age counts as of the snapshot, the only moment it is known to be open. */
+/* Requests of a snapshot: its age counts as of the snapshot, the only moment it is known to be
+ * open. */
 static void reqs_of_dev(struct model *m, const struct mdev *d)
 {
 	const struct rec_req *q;
@@ -355,7 +356,7 @@ void verdict_reqs(struct model *m)
 		x = verdict_find(m, &s);
 		if (x ? !x->f.end_ns
 		      : since(q.end_ns, q.start_ns) >= m->cfg.request_ns &&
-				!named_elsewhere(m, &q, q.end_ns)) {
+				    !named_elsewhere(m, &q, q.end_ns)) {
 			q.state = REQ_DONE;
 			put_req(m, &q, q.end_ns, q.end_ns);
 		}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * How a finding is worded: one line that says all, with numbers, and one line of advice. A function of the
- * finding and of what the model knows of its device.
+ * How a finding is worded: one line that says all, with numbers, and one line of advice. A function
+ * of the finding and of what the model knows of its device.
  */
 #include "tracing/model_priv.h"
 
@@ -57,8 +57,9 @@ static void say_request(const struct model *m, const struct finding *f, const st
 
 	say(l, "%s, ", words_req(q, text, sizeof(text)));
 	if (q->state == REQ_QUEUED || q->state == REQ_REQUEUED) {
-		say(l, "%s for ", q->state == REQ_QUEUED ? "not with a server" :
-							   "given back, waits for a server");
+		say(l, "%s for ",
+		    q->state == REQ_QUEUED ? "not with a server"
+					   : "given back, waits for a server");
 		say_ns(l, since(now, q->start_ns));
 	} else {
 		say(l, "in %s for ", server_name(m, f, b));
@@ -141,10 +142,9 @@ static void say_cmd(const struct finding *f, struct line *l)
 	if (f->dev >= 0)
 		say(l, " of device %d", f->dev);
 	if (f->cmd.tgid || f->cmd.comm[0])
-		say(l, " by %s",
-		    words_task(f->cmd.comm, f->cmd.tgid, 0, who, sizeof(who)));
+		say(l, " by %s", words_task(f->cmd.comm, f->cmd.tgid, 0, who, sizeof(who)));
 	if (!f->end_ns)
-		say(l, " waits for ");
+		say(l, " has taken ");
 	else if (f->cmd.end_ns && f->cmd.res < 0)
 		say(l, " failed (%d) after ", f->cmd.res);
 	else
@@ -217,8 +217,8 @@ static void sum_freeze(const struct model *m, const struct finding *f, struct li
 			return;
 		say(l, "; ");
 	} else if (f->verdict == V_FREEZE_SELF) {
-		say(l, f->nr_cycle > 3 ? "deadlock with its own parent: " :
-					 "deadlock with itself: ");
+		say(l,
+		    f->nr_cycle > 3 ? "deadlock with its own parent: " : "deadlock with itself: ");
 	}
 	say_requests(m, f, l);
 }
@@ -359,53 +359,69 @@ static const struct {
 	void (*sum)(const struct model *m, const struct finding *f, struct line *l);
 	const char *advice;
 } words[V_NR] = {
-	[V_START_LATE_FETCH] = {sum_start,
-				"The server must arm these tags: see where the thread sleeps. Cancelling "
-				"START_DEV ends it with EINTR."},
-	[V_START_PART_SCAN] = {sum_start,
-			       "The server must answer this read, with an error if need be; STOP_DEV "
-			       "waits behind it. Keep the first and last blocks resident before START_DEV."},
-	[V_PUNT] = {sum_start, "io-wq did not start a worker: send control commands from one long-lived "
-			       "ring and thread, with a deadline; look for a kernel update."},
-	[V_FREEZE_PINNED] = {sum_freeze,
-			     "The freeze ends when these requests are answered: look at what the server "
-			     "does with the oldest. New I/O to the device waits meanwhile."},
-	[V_FREEZE_SELF] = {sum_freeze,
-			   "SIGKILL does not help: the thread waits in D state for its own request. "
-			   "Reboot the host; never write queue attributes from a thread that serves I/O."},
+	[V_START_LATE_FETCH] =
+		{sum_start,
+		 "The server must arm these tags: see where the thread sleeps. Cancelling "
+		 "START_DEV ends it with EINTR."},
+	[V_START_PART_SCAN] =
+		{sum_start,
+		 "The server must answer this read, with an error if need be; STOP_DEV "
+		 "waits behind it. Keep the first and last blocks resident before START_DEV."},
+	[V_PUNT] = {sum_start,
+		    "io-wq did not start a worker: send control commands from one long-lived "
+		    "ring and thread, with a deadline; look for a kernel update."},
+	[V_FREEZE_PINNED] =
+		{sum_freeze,
+		 "The freeze ends when these requests are answered: look at what the server "
+		 "does with the oldest. New I/O to the device waits meanwhile."},
+	[V_FREEZE_SELF] =
+		{sum_freeze,
+		 "SIGKILL does not help: the thread waits in D state for its own request. "
+		 "Reboot the host; never write queue attributes from a thread that serves I/O."},
 	[V_FREEZE_NO_SERVER] = {sum_freeze,
 				"Start the server, so that it recovers the device, or delete the "
 				"device; the freeze lasts until then."},
-	[V_ELV_SLOW] = {sum_attr, "Use at least two queues, so that the kernel picks \"none\" by itself, "
-				  "and switch elevators only on idle devices."},
-	[V_ATTR_SLOW] = {sum_attr, "Write a queue attribute only if its value differs, on an idle device; "
-				   "take read-ahead through bdi/read_ahead_kb, which freezes nothing."},
-	[V_RECOVERY_INCOMPLETE] = {sum_recovery,
-				   "The new server must arm every queue and send END_USER_RECOVERY; if "
-				   "it died, start it again."},
-	[V_DEL_HELD] = {sum_held, "Serve the device until STOP_DEV has returned, and make the holders "
-				  "let go first (or use DEL_DEV_ASYNC)."},
-	[V_CMD_SLOW] = {sum_cmd, "See the kernel stack of the waiter: it names what the driver waits for."},
-	[V_REQUEST_SLOW] = {sum_request, "Look at what the server does with this request: its span, and the "
-					 "stacks of its thread."},
-	[V_KNOWN_BAD] = {sum_kernel, "Use no ublk device on this kernel: boot another one; what hangs now "
-				     "hangs until then."},
+	[V_ELV_SLOW] = {sum_attr,
+			"Use at least two queues, so that the kernel picks \"none\" by itself, "
+			"and switch elevators only on idle devices."},
+	[V_ATTR_SLOW] = {sum_attr,
+			 "Write a queue attribute only if its value differs, on an idle device; "
+			 "take read-ahead through bdi/read_ahead_kb, which freezes nothing."},
+	[V_RECOVERY_INCOMPLETE] =
+		{sum_recovery, "The new server must arm every queue and send END_USER_RECOVERY; if "
+			       "it died, start it again."},
+	[V_DEL_HELD] = {sum_held,
+			"Serve the device until STOP_DEV has returned, and make the holders "
+			"let go first (or use DEL_DEV_ASYNC)."},
+	[V_CMD_SLOW] = {sum_cmd,
+			"See the kernel stack of the waiter: it names what the driver waits for."},
+	[V_REQUEST_SLOW] = {sum_request,
+			    "Look at what the server does with this request: its span, and the "
+			    "stacks of its thread."},
+	[V_KNOWN_BAD] = {sum_kernel,
+			 "Use no ublk device on this kernel: boot another one; what hangs now "
+			 "hangs until then."},
 };
 
 /* Where the general advice would mislead. */
 static const char *special_advice(const struct finding *f)
 {
 	if (f->verdict == V_FREEZE_SELF && f->nr_cycle > 3)
-		return "Killing the child does not help (it waits in D state): make the server's thread "
-		       "answer the request, else reboot; serve I/O from a thread that waits for nobody.";
+		return "Killing the child does not help (it waits in D state): make the server's "
+		       "thread "
+		       "answer the request, else reboot; serve I/O from a thread that waits for "
+		       "nobody.";
 	if (strcmp(f->catalogue, "H7") == 0)
-		return "A thread that serves I/O sent STOP_DEV and now cannot serve: stop from another "
+		return "A thread that serves I/O sent STOP_DEV and now cannot serve: stop from "
+		       "another "
 		       "thread and keep serving until it returns.";
 	if (f->verdict == V_DEL_HELD && strcmp(f->catalogue, "H5") == 0)
-		return "START_DEV is still in its partition scan: answer every held request (with an "
+		return "START_DEV is still in its partition scan: answer every held request (with "
+		       "an "
 		       "error if need be), then both commands end.";
 	if (f->verdict == V_REQUEST_SLOW && strcmp(f->catalogue, "H15") == 0)
-		return "Start the server, so that it recovers the device, or delete the device; I/O "
+		return "Start the server, so that it recovers the device, or delete the device; "
+		       "I/O "
 		       "waits by design until then.";
 	return words[f->verdict].advice;
 }

@@ -134,8 +134,8 @@ static void user_stack(struct watch *w, struct rec_task *t)
 }
 
 /*
- * A function that a program of ours is attached to shows as itself, a trampoline, and itself again at
- * its first bytes: one of them is enough.
+ * A function that a program of ours is attached to shows as itself, a trampoline, and itself again
+ * at its first bytes: one of them is enough.
  */
 static void trampolines_strip(char *stack)
 {

@@ -13,7 +13,11 @@ const char *words_op(char op)
 	static const struct {
 		char op;
 		const char *name;
-	} ops[] = {{'R', "read"}, {'W', "write"}, {'F', "flush"}, {'D', "discard"}, {'Z', "write-zeroes"}};
+	} ops[] = {{'R', "read"},
+		   {'W', "write"},
+		   {'F', "flush"},
+		   {'D', "discard"},
+		   {'Z', "write-zeroes"}};
 
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++)
 		if (ops[i].op == op)

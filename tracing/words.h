@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Words for people, shared by findings and sinks: requests, tasks, and text that is safe to print. */
+/* Words for people, shared by findings and sinks: requests, tasks, and text that is safe to print.
+ */
 #ifndef GFS_TRACING_WORDS_H
 #define GFS_TRACING_WORDS_H
 
@@ -14,7 +15,8 @@ const char *words_span(const struct rec_span *s, uint64_t now, char *buf, size_t
 /* "sh (pid 812)", or "sh (pid 812, tid 815)"; "tid 0" never: "someone" if nothing is known. */
 const char *words_task(const char *comm, uint32_t tgid, uint32_t tid, char *buf, size_t size);
 
-/* Time a command spent in each stage, at `now` if it is open; add_disk without what is inside it. */
+/* Time a command spent in each stage, at `now` if it is open; add_disk without what is inside it.
+ */
 struct cmd_stages {
 	uint64_t punt, worker, ready_wait, add_disk, elevator, part_scan;
 };

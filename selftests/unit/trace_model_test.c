@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Verdicts: each from the records of such a hang, and none from those of a healthy device. Every stream is
- * run twice, as it is and through a capture's lines: a replay concludes what the live session did.
+ * Verdicts: each from the records of such a hang, and none from those of a healthy device. Every
+ * stream is run twice, as it is and through a capture's lines: a replay concludes what the live
+ * session did.
  */
 #include "trace_test.h"
 
@@ -1085,7 +1086,8 @@ static void a_healthy_device_has_no_findings(void **state)
 		task(&s, WRITER, WRITER, 1, "sh", "blk_mq_freeze_queue_wait");
 		spans_of_read(&s, 5, t + 51);
 		tick(&s, t + 110);
-		/* The last snapshot stays as it was: that read is not slow because nobody looked. */
+		/* The last snapshot stays as it was: that read is not slow because nobody looked.
+		 */
 	}
 	tick(&s, 60000);
 	run(&s);

@@ -686,8 +686,7 @@ static void doctor_output_ends_with_the_checks_of_others(void **state __unused)
 	assert_non_null(f);
 	both = doctor_checks(f, false, one_more, &v);
 	fclose(f);
-	print_message("%s", text);
-	assert_non_null(strstr(text, "\nwarning  extra        first; second 2: do this\n"));
+	assert_non_null(strstr(text, "\nwarning  extra          first; second 2: do this\n"));
 	free(text);
 	f = open_memstream(&text, &len);
 	alone = doctor_run(f, false);
@@ -695,6 +694,39 @@ static void doctor_output_ends_with_the_checks_of_others(void **state __unused)
 	free(text);
 	/* A warning changes nothing. */
 	assert_int_equal(both, alone);
+}
+
+static char *doctor_text(void)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_non_null(f);
+	(void)!doctor_run(f, false);
+	fclose(f);
+	return text;
+}
+
+static void doctor_names_who_serves_and_what_nobody_does(void **state __unused)
+{
+	struct child c;
+	char want[80], *text;
+
+	fake_devices();
+	text = doctor_text();
+	assert_non_null(strstr(text, "nobody seen that serves ublkb3"));
+	assert_non_null(strstr(text, "scheduler      none wherever there is a device"));
+	free(text);
+	put("block/ublkb3/queue/scheduler", "none [mq-deadline] kyber\n");
+	c = start(hold_everything);
+	text = doctor_text();
+	snprintf(want, sizeof(want), "ok       devices        ublkb3 is served by %.15s[%d]\n",
+		 program_invocation_short_name, c.pid);
+	assert_non_null(strstr(text, want));
+	assert_non_null(strstr(text, "ublkb3 uses none [mq-deadline] kyber: none is best"));
+	free(text);
+	end(&c);
 }
 
 int main(void)
@@ -715,6 +747,8 @@ int main(void)
 		cmocka_unit_test(the_real_log_can_be_read_to_its_end),
 		cmocka_unit_test(doctor_says_for_each_check_what_and_what_next),
 		cmocka_unit_test(doctor_output_ends_with_the_checks_of_others),
+		cmocka_unit_test_setup_teardown(doctor_names_who_serves_and_what_nobody_does, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests_name("procfs", tests, NULL, NULL);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* A record that was written is read back the same, whatever is in it; damage is refused, never obeyed. */
+/* A record that was written is read back the same, whatever is in it; damage is refused, never
+ * obeyed. */
 #include "trace_test.h"
 
 static char buf[REC_LINE_MAX];
@@ -97,7 +98,8 @@ static void bad_utf8_becomes_question_marks(void **state)
 	len = rec_encode(&r, buf, sizeof(buf));
 	assert_true(len > 0);
 	assert_int_equal(rec_decode(buf, (size_t)len, &back, err, sizeof(err)), 0);
-	assert_string_equal(back.kmsg.line, "a??" "(?? ??? ?z??");
+	assert_string_equal(back.kmsg.line, "a??"
+					    "(?? ??? ?z??");
 	/* Unterminated. */
 	memset(r.kmsg.what, 'x', sizeof(r.kmsg.what));
 	len = rec_encode(&r, buf, sizeof(buf));
@@ -142,7 +144,8 @@ static void damage_is_refused_with_a_reason(void **state)
 		{"{\"t_ns\":1,\"kind\":\"queue\",\"exact\":1}", -EBADMSG},
 		{"{\"t_ns\":1,\"kind\":\"kmsg\",\"line\":[]}", -EBADMSG},
 		{"{\"t_ns\":1,\"kind\":\"hist\",\"bucket\":[0,-1]}", -EBADMSG},
-		{"{\"t_ns\":1,\"kind\":\"hist\",\"bucket\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,"
+		{"{\"t_ns\":1,\"kind\":\"hist\",\"bucket\":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,"
+		 "0,0,0,0,"
 		 "0,0,0,0,0,0,0,0,0,0]}",
 		 -EBADMSG},
 		{"{\"t_ns\":1,\"kind\":\"of tomorrow\",\"x\":{}}", -EPROTONOSUPPORT},
@@ -180,8 +183,8 @@ static void any_damaged_byte_is_survived(void **state)
 					assert_true(back.kind >= REC_META && back.kind <= REC_END);
 			}
 			buf[k] = old;
-			assert_int_not_equal(
-				rec_decode(buf, (size_t)k, &back, err, sizeof(err)), 0);
+			assert_int_not_equal(rec_decode(buf, (size_t)k, &back, err, sizeof(err)),
+					     0);
 		}
 	}
 	free(s.r);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Outputs: what a program reads field by field, what a person reads at night, and captures, which must
- * replay to the same findings however they were cut.
+ * Outputs: what a program reads field by field, what a person reads at night, and captures, which
+ * must replay to the same findings however they were cut.
  */
 #include "trace_test.h"
 
@@ -119,13 +119,14 @@ static void has_num(struct json_object *o, const char *path, double want)
 {
 	struct json_object *v = get(o, path);
 
-	if (!v || json_object_get_double(v) < want - 0.001 || json_object_get_double(v) > want + 0.001)
+	if (!v || json_object_get_double(v) < want - 0.001 ||
+	    json_object_get_double(v) > want + 0.001)
 		fail_msg("%s is %s, not %f", path, v ? json_object_get_string(v) : "missing", want);
 }
 
 static void a_program_reads_the_finding_field_by_field(void **state)
 {
-	struct json_object *line[32];
+	struct json_object *line[32] = {0};
 	char err[200], *text, *save = NULL;
 	struct stream s;
 	struct sink *k = sink_json(in_dir("j"), err, sizeof(err));
@@ -254,9 +255,11 @@ static void a_person_reads_it_in_80_columns(void **state)
 	text = slurp(in_dir("t"), &len);
 	if (getenv("TRACE_SHOW"))
 		printf("%s", text);
-	assert_non_null(strstr(text, "CRITICAL freeze/pinned [H10] /dev/ublkb3 (vm1), finding 1\n"));
+	assert_non_null(
+		strstr(text, "CRITICAL freeze/pinned [H10] /dev/ublkb3 (vm1), finding 1\n"));
 	assert_non_null(strstr(text, "ENDED freeze/pinned"));
 	assert_non_null(strstr(text, "WARNING attr/slow"));
+	assert_null(strstr(text, "ENDED attr/slow"));
 	assert_non_null(strstr(text, "blk_mq_freeze_queue_wait"));
 	assert_non_null(strstr(text, "(2 more)"));
 	assert_non_null(strstr(text, "lane.c:40"));
@@ -305,11 +308,12 @@ static void log_finding(void *ctx, const struct finding *f, enum finding_event e
 	struct log *l = ctx;
 
 	assert_true(l->nr < ARRAY_SIZE(l->text));
-	snprintf(l->text[l->nr++], sizeof(l->text[0]), "%d %llu %s %s", ev, (unsigned long long)f->id,
-		 verdict_name(f->verdict), f->summary);
+	snprintf(l->text[l->nr++], sizeof(l->text[0]), "%d %llu %s %s", ev,
+		 (unsigned long long)f->id, verdict_name(f->verdict), f->summary);
 }
 
-static int replay(const char *path, struct log *l, struct capture_stats *st, char *err, size_t err_len)
+static int replay(const char *path, struct log *l, struct capture_stats *st, char *err,
+		  size_t err_len)
 {
 	struct model_config cfg = {.on_finding = log_finding, .ctx = l};
 	struct model *m = model_new(&cfg);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Streams of records as a session would make them, for the tests of gfs-trace: a script of what happens on
- * one device, in milliseconds. Included by one test program each; everything is static.
+ * Streams of records as a session would make them, for the tests of gfs-trace: a script of what
+ * happens on one device, in milliseconds. Included by one test program each; everything is static.
  */
 #ifndef GFS_SELFTESTS_TRACE_TEST_H
 #define GFS_SELFTESTS_TRACE_TEST_H
@@ -19,7 +19,7 @@
 #define DEV    3
 #define SERVER 700 /* tgid of the daemon; its queue threads are 701, 702 */
 #define T0     (1000 * NSEC_PER_SEC)
-#define AT(ms) (T0 + (uint64_t)(ms) * NSEC_PER_MSEC)
+#define AT(ms) (T0 + (uint64_t)(ms)*NSEC_PER_MSEC)
 
 struct stream {
 	struct rec *r;
@@ -224,7 +224,8 @@ static struct rec *__unused task(struct stream *s, uint32_t tid, uint32_t tgid, 
 	return r;
 }
 
-static struct rec *__unused span(struct stream *s, const char *event, uint64_t op, uint64_t start_ms)
+static struct rec *__unused span(struct stream *s, const char *event, uint64_t op,
+				 uint64_t start_ms)
 {
 	struct rec *r = push(s, REC_SPAN);
 
