@@ -53,15 +53,23 @@ static int view(struct session *s, struct run *run)
 {
 	char err[128];
 	struct live *l = live_new(err, sizeof(err));
+	uint64_t drawn = 0;
 	int res = 0;
 
 	if (!l)
 		return fail(err);
 	while (!run_stop && !res) {
-		res = session_step(s, 100);
-		live_draw(l, run_model(run), now_ns());
-		if (live_key(l) == 'q')
+		int key = live_key(l);
+		uint64_t now = now_ns();
+
+		if (key == 'q')
 			break;
+		/* After a key at once, else twice a second. */
+		if (key || now - drawn >= NSEC_PER_SEC / 2) {
+			live_draw(l, key ? NULL : run_model(run), now);
+			drawn = now;
+		}
+		res = session_step(s, 50);
 	}
 	live_free(l);
 	return res;

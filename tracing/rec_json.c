@@ -121,10 +121,9 @@ static void puts_(struct out *o, const char *s)
 static void put_num(struct out *o, bool negative, uint64_t v)
 {
 	char tmp[24];
+	int n = snprintf(tmp, sizeof(tmp), "%s%llu", negative ? "-" : "", (unsigned long long)v);
 
-	put(o, tmp,
-	    (size_t)snprintf(tmp, sizeof(tmp), "%s%llu", negative ? "-" : "",
-			     (unsigned long long)v));
+	put(o, tmp, (size_t)n);
 }
 
 static void put_str(struct out *o, const char *s, size_t max)
@@ -135,7 +134,7 @@ static void put_str(struct out *o, const char *s, size_t max)
 	for (size_t i = 0; i < len;) {
 		size_t n = utf8_sequence(s + i, len - i);
 		unsigned char c = (unsigned char)s[i];
-		char esc[8];
+		char esc[8] = "";
 
 		if (!n) {
 			puts_(o, "?");
@@ -145,7 +144,8 @@ static void put_str(struct out *o, const char *s, size_t max)
 			esc[1] = (char)c;
 			put(o, esc, 2);
 		} else if (c < 0x20 || c == 0x7f) {
-			put(o, esc, (size_t)snprintf(esc, sizeof(esc), "\\u%04x", c));
+			snprintf(esc, sizeof(esc), "\\u%04x", c);
+			puts_(o, esc);
 		} else {
 			put(o, s + i, n);
 		}

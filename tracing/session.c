@@ -6,6 +6,7 @@
  * small maps.
  */
 #include "tracing/session.h"
+#include "tracing/adopt.h"
 #include "tracing/convert.h"
 #include "tracing/hooks.h"
 #include "tracing/join.h"
@@ -32,8 +33,7 @@
 #define MODULE_NS    (1 * NSEC_PER_SEC)
 #define DEVS_MAX     4096
 #define OPEN_MAX     4096 /* entries of a map looked at in one poll */
-#define ADOPTED_MAX  64
-#define OWNERS_MAX   64 /* server threads told at one tick */
+#define OWNERS_MAX   64   /* server threads told at one tick */
 /* A freeze that outlived its queue, or whose thread is gone. */
 #define STALE_NS (10 * NSEC_PER_SEC)
 
@@ -50,13 +50,6 @@ struct dev {
 	uint64_t openers_ns;
 };
 
-/* Something that hung before we came: known by a thread's kernel stack. */
-struct adopted {
-	struct rec rec; /* REC_CMD or REC_FREEZE */
-	const char *symbol;
-	uint32_t tid;
-};
-
 struct session {
 	struct session_config cfg;
 	struct kallsyms *syms;
@@ -69,8 +62,7 @@ struct session {
 	struct ring_buffer *ring;
 	struct dev *dev;
 	unsigned int nr_devs;
-	struct adopted adopted[ADOPTED_MAX];
-	unsigned int nr_adopted;
+	struct adopt *adopt;
 	uint32_t owner[OWNERS_MAX];
 	unsigned int nr_owners;
 	uint64_t poll_min_ns; /* younger things are not told while open */
@@ -484,20 +476,26 @@ static void poll_open(struct session *s, uint64_t now)
 	map_each(s, skel->maps.elvs, &k, &v, sizeof(k.tid), open_elv, now);
 }
 
-/* ---- what hung before we came ---- */
-
-static bool adopted_known(const struct session *s, uint32_t tid)
+/* What hung before we came, if it still does. */
+static void on_adopted(void *ctx, const struct rec *r, uint32_t tid, bool hangs)
 {
-	for (unsigned int i = 0; i < s->nr_adopted; i++)
-		if (s->adopted[i].tid == tid)
-			return true;
-	return false;
+	struct session *s = ctx;
+	int32_t dev = r->kind == REC_CMD ? r->cmd.dev : r->freeze.dev;
+
+	if (dev_passes(s, dev))
+		emit(s, r);
+	if (!hangs)
+		return;
+	s->busy = true;
+	owner_note(s, tid);
+	dev_want(s, dev);
 }
 
 /* The device that a thread which waits for a freeze waits for: the only frozen one, else unknown.
  */
-static int32_t frozen_dev(const struct session *s)
+static int32_t frozen_dev(void *ctx)
 {
+	const struct session *s = ctx;
 	int32_t found = -1;
 
 	for (unsigned int i = 0; i < s->nr_devs; i++) {
@@ -508,88 +506,6 @@ static int32_t frozen_dev(const struct session *s)
 		found = s->dev[i].id;
 	}
 	return found;
-}
-
-static void on_hung_thread(void *ctx, const struct rec_task *t)
-{
-	struct session *s = ctx;
-	struct adopted *a = &s->adopted[s->nr_adopted];
-	uint64_t now = now_ns(), task;
-	uint32_t cmd_op = 0;
-	int32_t dev = -1;
-
-	if (s->nr_adopted == ADOPTED_MAX || adopted_known(s, t->tid))
-		return;
-	memset(a, 0, sizeof(*a));
-	a->tid = t->tid;
-	a->rec.t_ns = now;
-	if (procfs_stack_has(t->kstack, "ublk_ctrl_uring_cmd")) {
-		struct rec_cmd *c = &a->rec.cmd;
-
-		task = watch_task_addr(s->watch, t->tid);
-		if (!task || !s->kdevs || kdevs_worker_cmd(s->kdevs, task, &dev, &cmd_op))
-			return;
-		a->symbol = "ublk_ctrl_uring_cmd";
-		a->rec.kind = REC_CMD;
-		*c = (struct rec_cmd){.id = s->start_ns + t->tid,
-				      .dev = dev,
-				      .nr = cmd_op & 0xff,
-				      .tgid = t->tgid,
-				      .tid = t->tid,
-				      .submit_ns = s->start_ns,
-				      .ctrl_ns = s->start_ns,
-				      .adopted = true};
-		memcpy(c->comm, t->comm, sizeof(c->comm));
-		if (procfs_stack_has(t->kstack, "device_add_disk"))
-			c->add_disk_ns = s->start_ns;
-		if (procfs_stack_has(t->kstack, "bdev_disk_changed"))
-			c->scan_ns = s->start_ns;
-	} else if (procfs_stack_has(t->kstack, "blk_mq_freeze_queue_wait")) {
-		struct rec_freeze *f = &a->rec.freeze;
-
-		a->symbol = "blk_mq_freeze_queue_wait";
-		a->rec.kind = REC_FREEZE;
-		*f = (struct rec_freeze){.id = s->start_ns + t->tid,
-					 .dev = frozen_dev(s),
-					 .tid = t->tid,
-					 .tgid = t->tgid,
-					 .start_ns = s->start_ns,
-					 .wait_ns = s->start_ns,
-					 .depth = 1,
-					 .adopted = true};
-		memcpy(f->comm, t->comm, sizeof(f->comm));
-	} else {
-		return;
-	}
-	s->nr_adopted++;
-}
-
-/* Tell those that still hang, end those that do not. */
-static void poll_adopted(struct session *s, uint64_t now)
-{
-	for (unsigned int i = 0; i < s->nr_adopted;) {
-		struct adopted *a = &s->adopted[i];
-		struct rec *r = rec_begin(s, REC_TASK);
-		bool hangs = !procfs_task(a->tid, &r->task) &&
-			     procfs_stack_has(r->task.kstack, a->symbol);
-		int32_t dev = a->rec.kind == REC_CMD ? a->rec.cmd.dev : a->rec.freeze.dev;
-
-		a->rec.t_ns = now;
-		if (!hangs && a->rec.kind == REC_CMD)
-			a->rec.cmd.end_ns = now;
-		else if (!hangs)
-			a->rec.freeze.wait_end_ns = a->rec.freeze.end_ns = now;
-		if (dev_passes(s, dev))
-			emit(s, &a->rec);
-		if (hangs) {
-			s->busy = true;
-			owner_note(s, a->tid);
-			dev_want(s, dev);
-			i++;
-		} else {
-			*a = s->adopted[--s->nr_adopted];
-		}
-	}
 }
 
 /* ---- numbers ---- */
@@ -691,7 +607,7 @@ static void tick_devices(struct session *s, uint64_t now)
 static void tick(struct session *s, uint64_t now)
 {
 	poll_open(s, now);
-	poll_adopted(s, now);
+	adopt_poll(s->adopt, now, on_adopted, s);
 	tick_devices(s, now);
 	for (unsigned int i = 0; i < s->nr_owners; i++)
 		watch_task(s->watch, s->owner[i], true, now);
@@ -840,7 +756,7 @@ static void begin(struct session *s)
 		server_seen(s, s->dev[i].tgid);
 		s->dev[i].wanted = true;
 	}
-	(void)!procfs_threads_in(procfs_hang_symbols, procfs_nr_hang_symbols, on_hung_thread, s);
+	adopt_find(s->adopt, s->watch, s->kdevs, frozen_dev, s, s->start_ns);
 }
 
 int session_open(const struct session_config *cfg, struct session **out, char *err, size_t err_len)
@@ -864,11 +780,14 @@ int session_open(const struct session_config *cfg, struct session **out, char *e
 	s->dev = calloc(DEVS_MAX, sizeof(*s->dev));
 	res = s->dev ? join_new(&s->join) : -ENOMEM;
 	if (!res)
+		res = adopt_new(&s->adopt);
+	if (!res)
 		res = attach(s, err, err_len);
 	else
 		snprintf(err, err_len, "%s", strerror(-res));
 	if (res) {
 		attach_detach(s);
+		adopt_free(s->adopt);
 		join_free(s->join);
 		free(s->dev);
 		free(s);
@@ -930,6 +849,7 @@ void session_close(struct session *s)
 	}
 	kmsg_close(s->kmsg);
 	attach_detach(s);
+	adopt_free(s->adopt);
 	join_free(s->join);
 	free(s->dev);
 	free(s);

@@ -228,7 +228,7 @@ static int find_elf(Dwfl_Module *mod, void **userdata, const char *name, Dwarf_A
 	/* "[vdso: 123]" is read from memory. */
 	if (sscanf(name, "[vdso: %u", &pid) == 1)
 		return dwfl_linux_proc_find_elf(mod, userdata, name, base, file_name, elf);
-	if (name[0] != '/')
+	if (!p || name[0] != '/')
 		return -1;
 	fd = open_module(p->tid, name, base);
 	if (fd < 0)
