@@ -131,6 +131,7 @@ struct binary {
 
 struct hooks {
 	struct gfs_trace_bpf *skel;
+	struct btf *vmlinux, *module; /* parsed once: it takes a good part of the start */
 	struct chosen chosen[HOOKS];
 	struct bpf_link *link[LINKS_MAX];
 	unsigned int nr_links;
@@ -205,20 +206,20 @@ static int explain(int res, char *err, size_t err_len)
 
 /* ---- choosing ---- */
 
-static bool target_exists(const struct variant *v, const struct btf *vmlinux,
-			  const struct btf *module, const struct kallsyms *syms, char *target,
-			  size_t size)
+static bool target_exists(const struct hooks *h, const struct variant *v,
+			  const struct kallsyms *syms, char *target, size_t size)
 {
 	char name[96];
 
 	snprintf(target, size, "%s", v->target);
 	switch (v->kind) {
 	case VAR_FENTRY:
-		return btf__find_by_name_kind(vmlinux, v->target, BTF_KIND_FUNC) > 0 ||
-		       (module && btf__find_by_name_kind(module, v->target, BTF_KIND_FUNC) > 0);
+		return btf__find_by_name_kind(h->vmlinux, v->target, BTF_KIND_FUNC) > 0 ||
+		       (h->module &&
+			btf__find_by_name_kind(h->module, v->target, BTF_KIND_FUNC) > 0);
 	case VAR_TP_BTF:
 		snprintf(name, sizeof(name), "btf_trace_%s", v->target);
-		return btf__find_by_name_kind(vmlinux, name, BTF_KIND_TYPEDEF) > 0;
+		return btf__find_by_name_kind(h->vmlinux, name, BTF_KIND_TYPEDEF) > 0;
 	case VAR_KPROBE:
 		return syms && !kallsyms_resolve(syms, v->target, target, size);
 	case VAR_NONE:
@@ -233,8 +234,7 @@ static const char *const kind_names[] = {[VAR_NONE] = "off",
 					 [VAR_KPROBE] = "kprobe"};
 
 /* The next variant of hook i after `from` that this kernel has. */
-static void choose(struct hooks *h, size_t i, int from, const struct btf *vmlinux,
-		   const struct btf *module, const struct kallsyms *syms)
+static void choose(struct hooks *h, size_t i, int from, const struct kallsyms *syms)
 {
 	struct chosen *c = &h->chosen[i];
 
@@ -242,7 +242,7 @@ static void choose(struct hooks *h, size_t i, int from, const struct btf *vmlinu
 		const struct variant *v = &table[i].v[n];
 		size_t len = strlen(c->reason);
 
-		if (target_exists(v, vmlinux, module, syms, c->target, sizeof(c->target))) {
+		if (target_exists(h, v, syms, c->target, sizeof(c->target))) {
 			c->variant = n;
 			return;
 		}
@@ -296,8 +296,7 @@ static int hook_of_prog(const struct hooks *h, const char *name)
 	return -1;
 }
 
-static void drop(struct hooks *h, size_t i, const char *why, int res, const struct btf *vmlinux,
-		 const struct btf *module, const struct kallsyms *syms)
+static void drop(struct hooks *h, size_t i, const char *why, int res, const struct kallsyms *syms)
 {
 	struct chosen *c = &h->chosen[i];
 	const struct variant *v = &table[i].v[c->variant];
@@ -305,11 +304,10 @@ static void drop(struct hooks *h, size_t i, const char *why, int res, const stru
 
 	snprintf(c->reason + len, sizeof(c->reason) - len, "%s%s %s: %s (%s)", len ? "; " : "",
 		 kind_names[v->kind], v->target, why, strerror(-res));
-	choose(h, i, c->variant + 1, vmlinux, module, syms);
+	choose(h, i, c->variant + 1, syms);
 }
 
-static int load(struct hooks *h, const struct btf *vmlinux, const struct btf *module,
-		const struct kallsyms *syms)
+static int load(struct hooks *h, const struct kallsyms *syms)
 {
 	int res = 0;
 
@@ -329,7 +327,7 @@ static int load(struct hooks *h, const struct btf *vmlinux, const struct btf *mo
 		i = hook_of_prog(h, failed_prog);
 		if (i < 0)
 			return res;
-		drop(h, (size_t)i, "refused", res, vmlinux, module, syms);
+		drop(h, (size_t)i, "refused", res, syms);
 	}
 	return res;
 }
@@ -377,25 +375,24 @@ int hooks_attach(const struct kallsyms *syms, bool verbose, struct hooks **out, 
 		 size_t err_len)
 {
 	struct hooks *h = calloc(1, sizeof(*h));
-	struct btf *vmlinux, *module;
 	int res;
 
 	if (!h)
 		return -ENOMEM;
 	print_all = verbose;
 	libbpf_set_print(on_print);
-	vmlinux = btf__load_vmlinux_btf();
-	if (!vmlinux) {
+	h->vmlinux = btf__load_vmlinux_btf();
+	if (!h->vmlinux) {
 		free(h);
 		return explain(-ENOENT, err, err_len);
 	}
 	h->driver = !access("/sys/module/ublk_drv", F_OK);
-	module = h->driver ? btf__load_module_btf("ublk_drv", vmlinux) : NULL;
+	h->module = h->driver ? btf__load_module_btf("ublk_drv", h->vmlinux) : NULL;
 	for (size_t i = 0; i < HOOKS; i++)
-		choose(h, i, 0, vmlinux, module, syms);
+		choose(h, i, 0, syms);
 	snprintf(h->daemon_variant, sizeof(h->daemon_variant), "off");
 	snprintf(h->daemon_reason, sizeof(h->daemon_reason), "no server with probes seen yet");
-	res = load(h, vmlinux, module, syms);
+	res = load(h, syms);
 	if (!res) {
 		h->skel->bss->ublk_queue_rq_addr = syms ? kallsyms_addr(syms, "ublk_queue_rq") : 0;
 		for (size_t i = 0; i < HOOKS; i++) {
@@ -412,10 +409,8 @@ int hooks_attach(const struct kallsyms *syms, bool verbose, struct hooks **out, 
 		}
 		res = 0;
 	}
-	btf__free(module);
-	btf__free(vmlinux);
 	if (res) {
-		free(h);
+		hooks_detach(h);
 		return explain(res, err, err_len);
 	}
 	*out = h;
@@ -429,7 +424,15 @@ void hooks_detach(struct hooks *h)
 	while (h->nr_links)
 		bpf_link__destroy(h->link[--h->nr_links]);
 	gfs_trace_bpf__destroy(h->skel);
+	btf__free(h->module);
+	btf__free(h->vmlinux);
 	free(h);
+}
+
+/* A module's types come with the kernel's. */
+const struct btf *hooks_btf(const struct hooks *h)
+{
+	return h->module ? h->module : h->vmlinux;
 }
 
 struct gfs_trace_bpf *hooks_skel(struct hooks *h)

@@ -10,6 +10,7 @@
 #include "tracing/kallsyms.h"
 #include "tracing/rec.h"
 
+struct btf;
 struct gfs_trace_bpf;
 struct hooks;
 
@@ -28,6 +29,8 @@ void hooks_detach(struct hooks *h);
 void hooks_missing_caps(char *buf, size_t size);
 /* The loaded programs and maps. */
 struct gfs_trace_bpf *hooks_skel(struct hooks *h);
+/* Types of the kernel and, if it is there, of ublk_drv. */
+const struct btf *hooks_btf(const struct hooks *h);
 enum hooks_driver hooks_driver(const struct hooks *h);
 /* What each hook became, as REC_HOOK records. */
 void hooks_list(const struct hooks *h, void (*fn)(void *ctx, const struct rec *r), void *ctx);

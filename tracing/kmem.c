@@ -13,10 +13,11 @@
 struct kmem {
 	int prog;
 	void *window;
-	struct btf *vmlinux, *module;
+	const struct btf
+		*btf; /* a module's types are numbered after the kernel's: a search covers both */
 };
 
-int kmem_open(int peek_prog, int peek_map, struct kmem **out)
+int kmem_open(int peek_prog, int peek_map, const struct btf *btf, struct kmem **out)
 {
 	struct kmem *k = calloc(1, sizeof(*k));
 
@@ -28,12 +29,7 @@ int kmem_open(int peek_prog, int peek_map, struct kmem **out)
 		free(k);
 		return -errno;
 	}
-	k->vmlinux = btf__load_vmlinux_btf();
-	if (!k->vmlinux) {
-		kmem_close(k);
-		return -ENOENT;
-	}
-	k->module = btf__load_module_btf("ublk_drv", k->vmlinux);
+	k->btf = btf;
 	*out = k;
 	return 0;
 }
@@ -43,8 +39,6 @@ void kmem_close(struct kmem *k)
 	if (!k)
 		return;
 	munmap(k->window, GT_PEEK_MAX);
-	btf__free(k->module);
-	btf__free(k->vmlinux);
 	free(k);
 }
 
@@ -54,7 +48,6 @@ int kmem_read(struct kmem *k, uint64_t addr, void *buf, size_t len)
 		struct gt_peek_args args = {.addr = addr + pos,
 					    .len = (uint32_t)MIN(len - pos, (size_t)GT_PEEK_MAX)};
 		LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
-
 
 		/* A program of this kind changes its input in place. */
 		if (!addr || bpf_prog_test_run_opts(k->prog, &opts) || opts.retval || args.res)
@@ -77,15 +70,6 @@ uint32_t kmem_u32(struct kmem *k, uint64_t addr)
 	uint32_t v;
 
 	return kmem_read(k, addr, &v, sizeof(v)) ? 0 : v;
-}
-
-static const struct btf *type_find(struct kmem *k, const char *type, int *id)
-{
-	/* A module's types are numbered after the kernel's, and a search covers both. */
-	const struct btf *b = k->module ? k->module : k->vmlinux;
-
-	*id = btf__find_by_name_kind(b, type, BTF_KIND_STRUCT);
-	return *id > 0 ? b : NULL;
 }
 
 static int member_offset(const struct btf *b, int id, const char *member, int depth)
@@ -113,16 +97,14 @@ static int member_offset(const struct btf *b, int id, const char *member, int de
 
 int kmem_offset(struct kmem *k, const char *type, const char *member)
 {
-	int id = 0;
-	const struct btf *b = type_find(k, type, &id);
+	int id = btf__find_by_name_kind(k->btf, type, BTF_KIND_STRUCT);
 
-	return b ? member_offset(b, id, member, 0) : -ENOENT;
+	return id > 0 ? member_offset(k->btf, id, member, 0) : -ENOENT;
 }
 
 int kmem_size(struct kmem *k, const char *type)
 {
-	int id = 0;
-	const struct btf *b = type_find(k, type, &id);
+	int id = btf__find_by_name_kind(k->btf, type, BTF_KIND_STRUCT);
 
-	return b ? (int)btf__type_by_id(b, (uint32_t)id)->size : -ENOENT;
+	return id > 0 ? (int)btf__type_by_id(k->btf, (uint32_t)id)->size : -ENOENT;
 }

@@ -9,10 +9,12 @@
 
 #include "lib/util.h"
 
+struct btf;
 struct kmem;
 
-/* peek_prog: gt_peek; peek_map: its mmapable array. Borrowed. -errno. */
-int kmem_open(int peek_prog, int peek_map, struct kmem **out) __must_check;
+/* peek_prog: gt_peek; peek_map: its mmapable array; btf: of the kernel and ublk_drv. Borrowed.
+ * -errno. */
+int kmem_open(int peek_prog, int peek_map, const struct btf *btf, struct kmem **out) __must_check;
 void kmem_close(struct kmem *k);
 /* len bytes at addr; any length. 0 or -EFAULT. */
 int kmem_read(struct kmem *k, uint64_t addr, void *buf, size_t len) __must_check;

@@ -304,7 +304,7 @@ static int feed_cmd(struct model *m, const struct rec_cmd *r)
 	}
 	note_recovery(m, r);
 	for (i = 0; (c = vec_at(&m->cmd, i)); i++)
-		if (c->c.id == r->id)
+		if (c->c.id == r->id && c->c.tgid == r->tgid)
 			break;
 	if (!c)
 		c = vec_push(&m->cmd, NULL);
@@ -321,7 +321,7 @@ static int feed_freeze(struct model *m, const struct rec_freeze *r)
 	size_t i;
 
 	for (i = 0; (f = vec_at(&m->freeze, i)); i++)
-		if (f->f.id == r->id)
+		if (f->f.id == r->id && f->f.dev == r->dev)
 			break;
 	if (!f)
 		f = vec_push(&m->freeze, NULL);
@@ -338,7 +338,7 @@ static int feed_attr(struct model *m, const struct rec_attr *r)
 	size_t i;
 
 	for (i = 0; (a = vec_at(&m->attr, i)); i++)
-		if (a->a.id == r->id)
+		if (a->a.id == r->id && a->a.dev == r->dev)
 			break;
 	if (!a)
 		a = vec_push(&m->attr, NULL);
@@ -355,7 +355,7 @@ static int feed_elv(struct model *m, const struct rec_elv *r)
 	size_t i;
 
 	for (i = 0; (e = vec_at(&m->elv, i)); i++)
-		if (e->e.id == r->id)
+		if (e->e.id == r->id && e->e.dev == r->dev)
 			break;
 	if (!e)
 		e = vec_push(&m->elv, NULL);

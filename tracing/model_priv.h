@@ -83,7 +83,7 @@ struct subject {
 	enum family family;
 	int32_t dev;
 	uint64_t id;         /* of the record; FAM_REQ: start_ns */
-	uint32_t queue, tag; /* FAM_REQ */
+	uint32_t queue, tag; /* FAM_REQ; FAM_CMD: tag is the tgid */
 };
 
 struct mfinding {

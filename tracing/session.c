@@ -26,6 +26,8 @@
 #include <sys/utsname.h>
 
 #define TICK_NS      (100 * NSEC_PER_MSEC)
+#define SLOW_TICK_NS (500 * NSEC_PER_MSEC) /* when all that is open is older than OLD_NS */
+#define OLD_NS       (5 * NSEC_PER_SEC)
 #define IDLE_TICK_NS (1 * NSEC_PER_SEC)
 #define SCAN_NS      (500 * NSEC_PER_MSEC) /* look for old requests on every device */
 #define STATS_NS     (2 * NSEC_PER_SEC)
@@ -69,7 +71,8 @@ struct session {
 	uint64_t start_ns, tick_ns, quiet_tick_ns, scan_ns, stats_ns, module_ns;
 	uint64_t last_ns; /* of the last record: they never go back */
 	uint64_t events;
-	bool busy; /* something is open past poll_min_ns */
+	bool busy;  /* something is open past poll_min_ns */
+	bool young; /* some of it is younger than OLD_NS */
 	bool driver;
 	struct rec rec;
 };
@@ -351,6 +354,7 @@ static bool open_old(struct session *s, uint64_t start_ns, uint64_t now)
 	if (start_ns + s->poll_min_ns > now)
 		return false;
 	s->busy = true;
+	s->young |= start_ns + OLD_NS > now;
 	return true;
 }
 
@@ -469,7 +473,7 @@ static void poll_open(struct session *s, uint64_t now)
 		uint32_t tid;
 	} k;
 
-	s->busy = false;
+	s->busy = s->young = false;
 	map_each(s, skel->maps.cmds, &k, &v, sizeof(k.cmd), open_cmd, now);
 	map_each(s, skel->maps.freezes, &k, &v, sizeof(k.freeze), open_freeze, now);
 	map_each(s, skel->maps.attrs, &k, &v, sizeof(k.tid), open_attr, now);
@@ -588,8 +592,10 @@ static void tick_devices(struct session *s, uint64_t now)
 		if (!tell)
 			continue;
 		dev_look(s, d, now, true);
-		if (d->old_ns > old)
+		if (d->old_ns > old) {
 			s->busy = true;
+			s->young |= d->old_ns < OLD_NS;
+		}
 		if (d->tgid && (d->wanted || d->old_ns > old))
 			watch_daemon(s->watch, d->tgid, now);
 		/* Requests that are gone by the next tick must be told as gone; young ones need
@@ -722,7 +728,7 @@ static int attach(struct session *s, char *err, size_t err_len)
 	}
 	/* Without these the session goes on, with less to say. */
 	res = kmem_open(bpf_program__fd(skel->progs.gt_peek), bpf_map__fd(skel->maps.peek),
-			&s->kmem);
+			hooks_btf(s->hooks), &s->kmem);
 	if (!res)
 		res = kdevs_open(s->kmem, s->syms, &s->kdevs, why, sizeof(why));
 	else
@@ -817,7 +823,7 @@ static int driver_came(struct session *s, uint64_t now)
 
 int session_step(struct session *s, int timeout_ms)
 {
-	uint64_t now = now_ns(), due = s->tick_ns + TICK_NS;
+	uint64_t now = now_ns(), due = s->tick_ns + (s->busy && !s->young ? SLOW_TICK_NS : TICK_NS);
 	int wait = due > now ? (int)((due - now) / NSEC_PER_MSEC) + 1 : 0, res;
 
 	res = ring_buffer__poll(s->ring, MIN(wait, timeout_ms));

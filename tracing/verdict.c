@@ -208,6 +208,9 @@ static void take(struct model *m, struct finding *to, struct finding *f)
 
 	if (id && keeps_verdict(to, f)) {
 		/* Only the subject itself has moved on. */
+		to->dev = f->dev;
+		if (f->volume[0])
+			memcpy(to->volume, f->volume, sizeof(to->volume));
 		to->cmd = f->cmd;
 		to->freeze = f->freeze;
 		if (f->attr.id)

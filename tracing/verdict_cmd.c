@@ -245,9 +245,15 @@ static void set_cmd_waiter(struct model *m, struct finding *f, const struct rec_
 		memcpy(f->waiter.comm, c->comm, sizeof(c->comm));
 }
 
+/* Without the device: ADD_DEV learns its number only on the way. */
+static struct subject cmd_subject(const struct rec_cmd *c)
+{
+	return (struct subject){.family = FAM_CMD, .dev = -1, .id = c->id, .tag = c->tgid};
+}
+
 static void draw_cmd(struct model *m, const struct rec_cmd *c, uint64_t end)
 {
-	struct subject s = {.family = FAM_CMD, .dev = c->dev, .id = c->id};
+	struct subject s = cmd_subject(c);
 	struct finding *f = verdict_begin(m, c->dev);
 	struct rec_span span;
 
@@ -300,7 +306,7 @@ void verdict_cmds(struct model *m)
 
 	for (size_t i = 0; (x = vec_at(&m->cmd, i)); i++) {
 		const struct rec_cmd *c = &x->c;
-		struct subject s = {.family = FAM_CMD, .dev = c->dev, .id = c->id};
+		struct subject s = cmd_subject(c);
 		const struct mfinding *was = verdict_find(m, &s);
 		uint64_t end = c->end_ns;
 		bool known = was && !was->f.end_ns;

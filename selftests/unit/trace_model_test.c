@@ -308,6 +308,25 @@ static void punted_and_never_taken(void **state)
 	done(&s);
 }
 
+static void a_command_that_learns_its_device_is_one_command(void **state)
+{
+	struct stream s;
+
+	begin(&s);
+	at(&s, 2500);
+	cmd(&s, 1, CMD_ADD_DEV, 0)->cmd.dev = -1;
+	tick(&s, 2501);
+	at(&s, 2700);
+	cmd(&s, 1, CMD_ADD_DEV, 0)->cmd.end_ns = AT(2650);
+	tick(&s, 2701);
+	run(&s);
+	assert_int_equal(model_nr_findings(res.m), 1);
+	assert_int_equal(model_finding(res.m, 0)->end_ns, AT(2650));
+	assert_int_equal(model_finding(res.m, 0)->dev, DEV);
+	assert_int_equal(res.nr, 2);
+	done(&s);
+}
+
 static void pinned_until(struct stream *s, uint64_t until)
 {
 	begin(s);
@@ -1264,6 +1283,7 @@ int main(void)
 		cmocka_unit_test(partition_scan_without_its_hook),
 		cmocka_unit_test(partition_scan_seen_only_at_its_end),
 		cmocka_unit_test(punted_and_never_taken),
+		cmocka_unit_test(a_command_that_learns_its_device_is_one_command),
 		cmocka_unit_test(freeze_names_the_request_that_pins_it),
 		cmocka_unit_test(a_write_that_ends_is_told_with_its_writer),
 		cmocka_unit_test(a_request_that_ended_is_not_blamed),
