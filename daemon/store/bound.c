@@ -20,6 +20,9 @@
 
 #define BODY_COPY_MAX (1 * MiB)
 #define CLOCK_TICK_NS (200 * NSEC_PER_MSEC)
+/* Past the deadline, or the submission if that is later: the store below tells its own time-outs
+ * better. */
+#define GRACE_NS (500 * NSEC_PER_MSEC)
 
 struct bound_store {
 	struct store s;
@@ -37,6 +40,7 @@ struct bounded {
 	struct bound_store *bs;
 	struct store_op *user; /* NULL: answered by the clock; under bs->lock */
 	struct list_head node;
+	uint64_t late_ns;
 	char key[STORE_KEY_MAX];
 	struct iovec iov;
 	void *body;
@@ -155,6 +159,7 @@ static void bound_submit(struct store *s, struct store_op *op)
 	}
 	b->bs = bs;
 	b->user = op;
+	b->late_ns = MAX(b->op.deadline_ns, now_ns()) + GRACE_NS;
 	pthread_mutex_lock(&bs->lock);
 	if (list_empty(&bs->running))
 		pthread_cond_signal(&bs->wake);
@@ -175,8 +180,7 @@ static void *clock_run(void *arg)
 		struct bounded *b;
 
 		list_for_each_entry (b, &bs->running, node) {
-			/* The store below reports its own time-outs better; let it. */
-			if (now < b->op.deadline_ns + CLOCK_TICK_NS)
+			if (now < b->late_ns)
 				continue;
 			late = b->user;
 			b->user = NULL;
