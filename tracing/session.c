@@ -47,6 +47,7 @@ struct dev {
 	bool told;   /* the last snapshot that was told had requests */
 	bool present;
 	bool frozen;
+	bool recovering; /* between START_ and END_USER_RECOVERY */
 	uint64_t old_ns; /* age of the oldest request in the last look */
 	unsigned int requests;
 	uint64_t openers_ns;
@@ -258,6 +259,9 @@ static void on_cmd(struct session *s, const struct gt_cmd *c)
 	emit(s, r);
 	if (nr == CMD_GET_FEATURES || nr == CMD_ADD_DEV)
 		return;
+	if (dev_get(s, r->cmd.dev) &&
+	    (nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY))
+		dev_get(s, r->cmd.dev)->recovering = nr == CMD_START_USER_RECOVERY && c->res >= 0;
 	/* What it changed: state, server, or that the device is gone. */
 	if (nr == CMD_DEL_DEV || nr == CMD_DEL_DEV_ASYNC || nr == CMD_START_DEV ||
 	    nr == CMD_STOP_DEV || nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY)
@@ -579,7 +583,7 @@ static void tick_devices(struct session *s, uint64_t now)
 	}
 	for (unsigned int i = 0; i < s->nr_devs; i++) {
 		struct dev *d = &s->dev[i];
-		bool tell = d->wanted || d->told;
+		bool tell = d->wanted || d->told || (scan && d->recovering);
 
 		if (!dev_passes(s, d->id))
 			continue;
