@@ -248,6 +248,7 @@ static __always_inline int ctrl_enter(struct io_uring_cmd *cmd)
 	}
 	fresh.req = key.req;
 	fresh.task = t;
+	fresh.submit_tid = t.tid;
 	fresh.submit_ns = fresh.ctrl_ns = now;
 	fresh.cmd_op = BPF_CORE_READ(cmd, cmd_op);
 	sqe = BPF_CORE_READ(cmd, sqe);

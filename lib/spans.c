@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-#define INDEX_BITS   12
+#define INDEX_BITS   14
 #define INDEX_MASK   ((1u << INDEX_BITS) - 1)
 #define GEN_MAX      (UINT32_MAX >> INDEX_BITS)
 #define WINDOW_SLOTS 64u

@@ -15,7 +15,7 @@
 
 #define SPANS_MAGIC   0x4e41505353464721ull
 #define SPANS_VERSION 1
-#define SPANS_SLOTS   4096
+#define SPANS_SLOTS   16384 /* one for each device, and the operations of the moment */
 #define SPANS_SECTION ".gfs_spans"
 
 /*

@@ -49,6 +49,7 @@ static const char *const event_names[TIMING_NR] = {
 	[TIMING_UBLK_STOP_DEV] = "ublk.stop_dev",
 	[TIMING_UBLK_DEL_DEV] = "ublk.del_dev",
 	[TIMING_UBLK_RECOVER] = "ublk.recover",
+	[TIMING_UBLK_DEVICE] = "ublk.device",
 	[TIMING_OBJECT_GET] = "object.get",
 	[TIMING_OBJECT_PUT] = "object.put",
 	[TIMING_OBJECT_HEAD] = "object.head",

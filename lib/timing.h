@@ -36,6 +36,7 @@ enum timing_event {
 	TIMING_UBLK_STOP_DEV,
 	TIMING_UBLK_DEL_DEV,
 	TIMING_UBLK_RECOVER,
+	TIMING_UBLK_DEVICE, /* never emitted: an open span that says which volume a device serves */
 	TIMING_OBJECT_GET,
 	TIMING_OBJECT_PUT,
 	TIMING_OBJECT_HEAD,

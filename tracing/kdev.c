@@ -514,19 +514,16 @@ int kdevs_snapshot(struct kdevs *d, int32_t dev, uint64_t t_ns,
 		rd->size_sectors =
 			kmem_ptr(d->k, part0 + (uint64_t)OFF(d, block_device, bd_nr_sectors));
 	/* Before START_DEV the driver knows the server by its threads only. */
-	ubq = queue_addr(&s, 0);
-	if (!ubq || kmem_read(d->k, ubq + (uint64_t)OFF(d, ublk_queue, ios), d->ios,
-			      (size_t)d->io_size * s.info.queue_depth))
-		return -EFAULT;
-	for (uint32_t t = 0; t < s.info.queue_depth && !owner; t++)
-		owner = owner_of(&s, ubq, d->ios, t);
-	if (owner) {
-		if (!rd->tgid)
-			rd->tgid = kmem_u32(d->k, owner + (uint64_t)OFF(d, task_struct, tgid));
-		if (kmem_read(d->k, owner + (uint64_t)OFF(d, task_struct, comm), rd->comm,
-			      sizeof(rd->comm) - 1))
-			rd->comm[0] = '\0';
+	for (uint32_t i = 0; i < s.info.nr_hw_queues && !owner && !rd->tgid; i++) {
+		ubq = queue_addr(&s, i);
+		if (!ubq || kmem_read(d->k, ubq + (uint64_t)OFF(d, ublk_queue, ios), d->ios,
+				      (size_t)d->io_size * s.info.queue_depth))
+			return -EFAULT;
+		for (uint32_t t = 0; t < s.info.queue_depth && !owner; t++)
+			owner = owner_of(&s, ubq, d->ios, t);
 	}
+	if (owner)
+		rd->tgid = kmem_u32(d->k, owner + (uint64_t)OFF(d, task_struct, tgid));
 	snap_emit(&s, REC_DEV);
 	for (uint32_t i = 0; i < s.info.nr_hw_queues; i++)
 		if (queue_emit(&s, i))

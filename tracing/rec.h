@@ -107,6 +107,7 @@ struct rec_queue {
 	char missing[96];   /* tags neither armed nor owned: "0-63", "3,7" */
 	uint32_t owner_tid; /* thread that arms and serves it, 0 = unknown yet */
 	char owner_comm[REC_COMM_LEN];
+	bool guessed; /* the owner: the only thread of the server that serves nothing yet */
 };
 
 enum rec_req_state {

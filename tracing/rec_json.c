@@ -44,7 +44,7 @@ static const struct field f_dev[] = {
 	F(dev, dev), F(dev, volume), F(dev, state), F(dev, nr_queues), F(dev, depth), F(dev, tgid),
 	F(dev, comm), F(dev, flags), F(dev, size_sectors), F(dev, freeze_depth), F(dev, started), END };
 static const struct field f_queue[] = {
-	F(queue, dev), F(queue, queue), F(queue, depth), F(queue, armed), F(queue, exact),
+	F(queue, dev), F(queue, queue), F(queue, depth), F(queue, armed), F(queue, exact), F(queue, guessed),
 	F(queue, missing), F(queue, owner_tid), F(queue, owner_comm), END };
 static const struct field f_req[] = {
 	F(req, dev), F(req, queue), F(req, tag), F(req, op), F(req, sector), F(req, nsectors),

@@ -19,6 +19,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <dirent.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,8 +42,9 @@
 
 struct dev {
 	int32_t id;
-	uint32_t tgid;
-	char volume[REC_VOLUME_LEN];
+	uint32_t tgid;      /* of the last server */
+	uint32_t start_tid; /* thread that submitted START_DEV */
+	char comm[REC_COMM_LEN], volume[REC_VOLUME_LEN];
 	bool wanted; /* tell a snapshot at this tick */
 	bool told;   /* the last snapshot that was told had requests */
 	bool present;
@@ -146,8 +148,9 @@ static void dev_want(struct session *s, int32_t id)
 		d->wanted = true;
 }
 
-static void dev_volume(struct session *s, int32_t id, const char *volume)
+static void on_volume(void *ctx, int32_t id, const char *volume)
 {
+	struct session *s = ctx;
 	struct dev *d = *volume ? dev_get(s, id) : NULL;
 
 	if (d)
@@ -167,7 +170,69 @@ struct look {
 	struct session *s;
 	struct dev *d;
 	bool tell;
+	uint32_t owner[64]; /* threads that serve a queue */
+	unsigned int nr_owners;
+	struct rec_queue orphan[16]; /* queues that nobody serves yet */
+	unsigned int nr_orphans;
 };
+
+static bool serves(const struct look *l, uint32_t tid)
+{
+	for (unsigned int i = 0; i < l->nr_owners; i++)
+		if (l->owner[i] == tid)
+			return true;
+	return false;
+}
+
+/*
+ * The thread that should arm a queue that has no FETCH yet: the driver does not know it. If just
+ * one thread of the server serves no queue and is not the one that sent START_DEV, it is that one.
+ */
+static uint32_t idle_thread(const struct look *l, char comm[REC_COMM_LEN])
+{
+	struct rec *r = rec_begin(l->s, REC_TASK);
+	uint32_t found = 0;
+	struct dirent *de;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%u/task", l->d->tgid);
+	dir = l->d->tgid ? opendir(path) : NULL;
+	while (dir && (de = readdir(dir))) {
+		uint32_t tid = (uint32_t)strtoul(de->d_name, NULL, 10);
+
+		if (!tid || tid == l->d->start_tid || serves(l, tid) ||
+		    procfs_task(tid, &r->task) || !strncmp(r->task.comm, "iou-", 4))
+			continue;
+		if (found) {
+			found = 0;
+			break;
+		}
+		found = tid;
+		memcpy(comm, r->task.comm, REC_COMM_LEN);
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+static void orphans_tell(struct look *l, uint64_t t_ns)
+{
+	char comm[REC_COMM_LEN] = "";
+	uint32_t tid = l->nr_orphans ? idle_thread(l, comm) : 0;
+
+	for (unsigned int i = 0; i < l->nr_orphans; i++) {
+		struct rec *r = rec_begin(l->s, REC_QUEUE);
+
+		r->t_ns = t_ns;
+		r->queue = l->orphan[i];
+		r->queue.owner_tid = tid;
+		r->queue.guessed = tid;
+		memcpy(r->queue.owner_comm, comm, sizeof(comm));
+		emit(l->s, r);
+		owner_note(l->s, tid);
+	}
+}
 
 static void on_snapshot(void *ctx, const struct rec *r)
 {
@@ -176,7 +241,11 @@ static void on_snapshot(void *ctx, const struct rec *r)
 
 	switch (r->kind) {
 	case REC_DEV:
-		d->tgid = r->dev.tgid;
+		if (r->dev.tgid && r->dev.tgid != d->tgid) {
+			d->tgid = r->dev.tgid;
+			memcpy(d->comm, r->dev.comm, sizeof(d->comm));
+		}
+		convert_comm(d->tgid, d->comm);
 		d->frozen = r->dev.freeze_depth;
 		d->requests = 0;
 		d->old_ns = 0;
@@ -184,7 +253,8 @@ static void on_snapshot(void *ctx, const struct rec *r)
 			l->s->rec = *r;
 			snprintf(l->s->rec.dev.volume, sizeof(l->s->rec.dev.volume), "%s",
 				 d->volume);
-			convert_comm(d->tgid, l->s->rec.dev.comm);
+			if (r->dev.tgid)
+				memcpy(l->s->rec.dev.comm, d->comm, sizeof(d->comm));
 			emit(l->s, &l->s->rec);
 		}
 		return;
@@ -195,8 +265,22 @@ static void on_snapshot(void *ctx, const struct rec *r)
 			owner_note(l->s, r->req.owner_tid);
 		break;
 	case REC_QUEUE:
-		if (l->tell && r->queue.armed < r->queue.depth)
-			owner_note(l->s, r->queue.owner_tid);
+		if (r->queue.owner_tid && l->nr_owners < ARRAY_SIZE(l->owner))
+			l->owner[l->nr_owners++] = r->queue.owner_tid;
+		if (!l->tell || r->queue.armed == r->queue.depth)
+			break;
+		if (!r->queue.owner_tid) {
+			/* Told at the end of the snapshot, when all owners are known. */
+			if (l->nr_orphans < ARRAY_SIZE(l->orphan)) {
+				l->orphan[l->nr_orphans++] = r->queue;
+				return;
+			}
+			break;
+		}
+		owner_note(l->s, r->queue.owner_tid);
+		break;
+	case REC_SNAP_END:
+		orphans_tell(l, r->t_ns);
 		break;
 	default:
 		break;
@@ -208,7 +292,7 @@ static void on_snapshot(void *ctx, const struct rec *r)
 /* Look at a device; tell it or not. A known device that is no more is told as gone. */
 static void dev_look(struct session *s, struct dev *d, uint64_t now, bool tell)
 {
-	struct look l = {s, d, tell};
+	struct look l = {.s = s, .d = d, .tell = tell};
 	int res = s->kdevs ? kdevs_snapshot(s->kdevs, d->id, now, on_snapshot, &l) : -ENOSYS;
 
 	if (!res) {
@@ -271,9 +355,18 @@ static void on_cmd(struct session *s, const struct gt_cmd *c)
 static void on_server(struct session *s, const struct gt_server *g)
 {
 	struct rec *r = rec_begin(s, REC_SERVER);
+	struct dev *d;
 
 	convert_server(g, &r->server);
-	dev_get(s, r->server.dev);
+	d = dev_get(s, r->server.dev);
+	if (d && !g->gone) {
+		d->tgid = r->server.tgid;
+		memcpy(d->comm, r->server.comm, sizeof(d->comm));
+	} else if (d && d->tgid) {
+		/* The last reference is often dropped by a kernel thread. */
+		r->server.tgid = d->tgid;
+		memcpy(r->server.comm, d->comm, sizeof(d->comm));
+	}
 	if (dev_passes(s, r->server.dev))
 		emit(s, r);
 	if (g->gone)
@@ -288,7 +381,7 @@ static void on_span(struct session *s, const struct gt_span *g)
 	struct rec_span *sp = &r->span;
 
 	convert_span(g, sp);
-	dev_volume(s, sp->dev, sp->volume);
+	on_volume(s, sp->dev, sp->volume);
 	join_span(s->join, sp, s->start_ns);
 	if (dev_passes(s, sp->dev))
 		emit(s, r);
@@ -391,6 +484,8 @@ static bool open_cmd(struct session *s, const void *value, uint64_t now)
 		  r->cmd.nr == CMD_TRY_STOP_DEV;
 	if (r->cmd.nr != CMD_ADD_DEV)
 		dev_want(s, r->cmd.dev);
+	if (r->cmd.nr == CMD_START_DEV && dev_find(s, r->cmd.dev))
+		dev_find(s, r->cmd.dev)->start_tid = c->submit_tid;
 	owner_note(s, r->cmd.tid);
 	if (holders) {
 		struct dev *d = dev_get(s, (int32_t)c->dev_id);
@@ -725,7 +820,7 @@ static int attach(struct session *s, char *err, size_t err_len)
 		snprintf(err, err_len, "ring buffer: %s", strerror(errno));
 		return -errno;
 	}
-	res = watch_new(s->hooks, emit, s, &s->watch);
+	res = watch_new(s->hooks, emit, on_volume, s, &s->watch);
 	if (res) {
 		snprintf(err, err_len, "%s", strerror(-res));
 		return res;
@@ -762,6 +857,9 @@ static void begin(struct session *s)
 
 	devs_discover(s);
 	for (unsigned int i = 0; i < s->nr_devs; i++) {
+		dev_look(s, &s->dev[i], now, false);
+		if (s->dev[i].tgid && !*s->dev[i].volume)
+			watch_daemon(s->watch, s->dev[i].tgid, now);
 		dev_look(s, &s->dev[i], now, true);
 		server_seen(s, s->dev[i].tgid);
 		s->dev[i].wanted = true;

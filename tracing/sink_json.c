@@ -157,6 +157,8 @@ static void queue_members(struct json_object *o, const struct blocker *b)
 	add_always(o, "missing_count", q->depth > q->armed ? q->depth - q->armed : 0);
 	add_str(o, "missing", q->missing);
 	add(o, "exact", json_object_new_boolean(q->exact));
+	if (q->guessed)
+		add(o, "owner_guessed", json_object_new_boolean(true));
 }
 
 static void opener_members(struct json_object *o, const struct blocker *b)

@@ -35,6 +35,7 @@ struct daemon {
 struct watch {
 	struct hooks *h;
 	void (*fn)(void *ctx, const struct rec *r);
+	void (*on_volume)(void *ctx, int32_t dev, const char *volume);
 	void *ctx;
 	struct ustack_cache *stacks;
 	struct told told[TOLD_SLOTS];
@@ -46,7 +47,8 @@ struct watch {
 	unsigned int spans;
 };
 
-int watch_new(struct hooks *h, void (*fn)(void *ctx, const struct rec *r), void *ctx,
+int watch_new(struct hooks *h, void (*fn)(void *ctx, const struct rec *r),
+	      void (*on_volume)(void *ctx, int32_t dev, const char *volume), void *ctx,
 	      struct watch **out)
 {
 	struct watch *w = calloc(1, sizeof(*w));
@@ -55,6 +57,7 @@ int watch_new(struct hooks *h, void (*fn)(void *ctx, const struct rec *r), void 
 		return -ENOMEM;
 	w->h = h;
 	w->fn = fn;
+	w->on_volume = on_volume;
 	w->ctx = ctx;
 	w->stacks = ustack_cache_new();
 	if (!w->stacks) {
@@ -171,7 +174,8 @@ void watch_task(struct watch *w, uint32_t tid, bool user, uint64_t now)
 	trampolines_strip(t->kstack);
 	w->rec.kind = REC_TASK;
 	w->rec.t_ns = now;
-	if (user)
+	/* Threads of io_uring never were in user space. */
+	if (user && strncmp(t->comm, "iou-", 4))
 		user_stack(w, t);
 	w->fn(w->ctx, &w->rec);
 }
@@ -188,6 +192,11 @@ static void on_span(void *ctx, const struct rec *r)
 {
 	struct watch *w = ctx;
 
+	/* Open as long as the device is there. */
+	if (!strcmp(r->span.event, "ublk.device")) {
+		w->on_volume(w->ctx, r->span.dev, r->span.volume);
+		return;
+	}
 	if (w->spans >= SPANS_MAX || r->span.start_ns + SPAN_MIN_NS > w->now)
 		return;
 	w->spans++;

@@ -10,8 +10,10 @@
 
 struct watch;
 
-/* regs_prog: gt_regs_iter, borrowed. -errno. */
-int watch_new(struct hooks *h, void (*fn)(void *ctx, const struct rec *r), void *ctx,
+/* h is borrowed. fn gets records; on_volume which volume a device serves, as its daemon says.
+ * -errno. */
+int watch_new(struct hooks *h, void (*fn)(void *ctx, const struct rec *r),
+	      void (*on_volume)(void *ctx, int32_t dev, const char *volume), void *ctx,
 	      struct watch **out) __must_check;
 void watch_free(struct watch *w);
 /* Tell thread `tid` as REC_TASK, with its user stack if `user`; and the parents that link it to

@@ -185,6 +185,7 @@ void dev_free(struct ublk_dev *dev)
 {
 	if (!dev)
 		return;
+	span_close(dev->span);
 	pthread_mutex_lock(&dev->h->lock);
 	list_del(&dev->node);
 	dev->h->devs_freed++;
@@ -222,6 +223,9 @@ int dev_adopt(struct ublk_dev *dev, const struct ublksrv_ctrl_dev_info *info)
 	dev->depth = info->queue_depth;
 	dev->first_worker =
 		__atomic_fetch_add(&dev->h->next_worker, dev->nr_queues, __ATOMIC_RELAXED);
+	span_close(dev->span);
+	dev->span = span_open(&(struct timing_rec){
+		.event = TIMING_UBLK_DEVICE, .export_ = dev->name, .dev_id = dev->id});
 	dev->q = calloc(dev->nr_queues, sizeof(struct ublk_queue *));
 	return dev->q ? 0 : -ENOMEM;
 }

@@ -54,7 +54,8 @@ struct ublk_dev {
 	struct volume *v; /* NULL once let go */
 	char name[GFS_NAME_MAX];
 	uint64_t op_id;
-	int id; /* -1 before ADD_DEV */
+	int id;        /* -1 before ADD_DEV */
+	uint32_t span; /* open while there is a device: tells observers its volume */
 	int cdev_fd;
 	uint64_t flags; /* granted */
 	bool scan;      /* the kernel may scan partitions */
