@@ -356,10 +356,44 @@ static void check_devices(struct doctor_host *h, struct doctor_result *r)
 		doctor_say(r, DOCTOR_OK, "none on this host");
 }
 
+static void note_writer(void *ctx, const struct rec_task *t)
+{
+	struct rec_task *first = ctx;
+
+	if (!first->tid)
+		*first = *t;
+}
+
+/*
+ * On 6.12 a reader of a queue attribute waits, not to be killed, behind a writer of one, who waits
+ * for a freeze: we would be one more that hangs. Says so and returns true.
+ */
+static bool attribute_write_hangs(struct doctor_result *r)
+{
+	static const char *const writers[] = {"queue_attr_store", "elv_iosched_store"};
+	struct rec_task t = {0};
+	int n = procfs_threads_in(writers, ARRAY_SIZE(writers), note_writer, &t);
+
+	if (!n)
+		return false;
+	if (n < 0) {
+		doctor_say(r, DOCTOR_UNKNOWN,
+			   "not read: whether a write of it hangs is not to be seen (%s)",
+			   strerror(-n));
+		return true;
+	}
+	doctor_say(r, DOCTOR_WARN, "not read: %s[%u] hangs in a write to a queue attribute", t.comm,
+		   t.tid);
+	doctor_next(r, "gfs-trace says which request it waits for");
+	return true;
+}
+
 static void check_scheduler(struct doctor_host *h, struct doctor_result *r)
 {
 	char path[256], line[128];
 
+	if (h->nr_devices && attribute_write_hangs(r))
+		return;
 	for (size_t i = 0; i < h->nr_devices; i++) {
 		int32_t dev = h->device[i].dev;
 

@@ -269,7 +269,8 @@ static void show(enum ending how)
 		int key;
 
 		live_draw(l, m, 2 * NSEC_PER_SEC);
-		if (poll(&in, 1, ANSWER_MS) <= 0)
+		/* A change of the size interrupts this. */
+		if (poll(&in, 1, ANSWER_MS) <= 0 && errno != EINTR)
 			_exit(5);
 		key = live_key(l);
 		if (key == 'q')
