@@ -191,7 +191,7 @@ static bool serves(const struct look *l, uint32_t tid)
 static uint32_t idle_thread(const struct look *l, char comm[REC_COMM_LEN])
 {
 	struct rec *r = rec_begin(l->s, REC_TASK);
-	uint32_t found = 0;
+	uint32_t found = 0, others = 0;
 	struct dirent *de;
 	char path[64];
 	DIR *dir;
@@ -204,16 +204,18 @@ static uint32_t idle_thread(const struct look *l, char comm[REC_COMM_LEN])
 		if (!tid || tid == l->d->start_tid || serves(l, tid) ||
 		    procfs_task(tid, &r->task) || !strncmp(r->task.comm, "iou-", 4))
 			continue;
-		if (found) {
-			found = 0;
-			break;
-		}
+		/* The first thread is the likeliest to have sent START_DEV, if nobody saw who did.
+		 */
+		if (found && found != l->d->tgid && tid != l->d->tgid)
+			others++;
+		if (found && tid == l->d->tgid)
+			continue;
 		found = tid;
 		memcpy(comm, r->task.comm, REC_COMM_LEN);
 	}
 	if (dir)
 		closedir(dir);
-	return found;
+	return others ? 0 : found;
 }
 
 static void orphans_tell(struct look *l, uint64_t t_ns)

@@ -181,6 +181,13 @@ static void sum_start(const struct model *m, const struct finding *f, struct lin
 	}
 }
 
+static void say_device(const struct finding *f, struct line *l)
+{
+	say(l, "ublkb%d", f->dev);
+	if (f->volume[0])
+		say(l, " (%s)", f->volume);
+}
+
 static void say_asker(const struct finding *f, struct line *l)
 {
 	char who[80], name[24];
@@ -194,7 +201,9 @@ static void say_asker(const struct finding *f, struct line *l)
 		say(l, "%s", who);
 	say(l, f->end_ns ? " waited " : " waits ");
 	say_ns(l, age(f));
-	say(l, " for the freeze of ublkb%d: ", f->dev);
+	say(l, " for the freeze of ");
+	say_device(f, l);
+	say(l, ": ");
 }
 
 static void sum_freeze(const struct model *m, const struct finding *f, struct line *l)
@@ -239,10 +248,11 @@ static void sum_attr(const struct model *m, const struct finding *f, struct line
 		return;
 	}
 	if (f->verdict == V_ELV_SLOW)
-		say(l, "elevator switch to %s of ublkb%d by ", f->attr.value, f->dev);
+		say(l, "elevator switch to %s of ", f->attr.value);
 	else
-		say(l, "write of \"%s\" to %s of ublkb%d by ", f->attr.value, f->attr.attr, f->dev);
-	say(l, "%s", words_task(f->waiter.comm, f->waiter.tgid, 0, who, sizeof(who)));
+		say(l, "write of \"%s\" to %s of ", f->attr.value, f->attr.attr);
+	say_device(f, l);
+	say(l, " by %s", words_task(f->waiter.comm, f->waiter.tgid, 0, who, sizeof(who)));
 	if (f->waiter.cmdline[0])
 		say(l, " [%s]", f->waiter.cmdline);
 	say(l, f->end_ns ? " took " : " lasts ");

@@ -9,12 +9,14 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 
 #include "lib/fsutil.h"
 #include "ublk/ctrl.h"
@@ -56,6 +58,8 @@ static void __printf(3, 4) say(struct finding *f, enum verdict v, const char *fm
 	vsnprintf(f->text + n, sizeof(f->text) - n, fmt, ap);
 	va_end(ap);
 }
+
+#define READ_TIMEOUT_MS 1000
 
 /* First line of a small file; false if it cannot be read. */
 static bool read_line(const char *path, char *buf, size_t len)
@@ -317,12 +321,54 @@ static void check_devices(struct doctor *d, struct finding *f)
 		say(f, V_OK, "all served");
 }
 
+/*
+ * On 6.12 a read of a queue attribute sleeps, deaf to signals, while a write to one waits for a
+ * freeze. So a child reads, and is left behind if it does not answer. 0, -ETIMEDOUT, or another
+ * -errno.
+ */
+static int read_line_in_time(const char *path, char *buf, size_t len)
+{
+	struct pollfd p = {.events = POLLIN};
+	int fds[2], r;
+	ssize_t n = -1;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (!pid) {
+		if (read_line(path, buf, len))
+			n = write(fds[1], buf, strlen(buf) + 1);
+		_exit(n < 0);
+	}
+	close(fds[1]);
+	p.fd = fds[0];
+	r = pid < 0 ? -errno : poll(&p, 1, READ_TIMEOUT_MS);
+	if (r > 0) {
+		n = read(fds[0], buf, len - 1);
+		buf[MAX(n, 0)] = '\0';
+		waitpid(pid, NULL, 0);
+	}
+	close(fds[0]);
+	return r < 0 ? r : r ? (n > 0 ? 0 : -EIO) : -ETIMEDOUT;
+}
+
 static void check_one_scheduler(struct doctor *d, struct finding *f, int id)
 {
 	char path[96], line[128];
+	int r;
 
 	snprintf(path, sizeof(path), "/sys/block/ublkb%d/queue/scheduler", id);
-	if (!served(d, id) || !read_line(path, line, sizeof(line)))
+	if (!served(d, id))
+		return;
+	r = read_line_in_time(path, line, sizeof(line));
+	if (r == -ETIMEDOUT)
+		say(f, V_WARN,
+		    "ublkb%d: reading its scheduler hangs, so a write to a queue attribute waits "
+		    "for a freeze: "
+		    "gfs-trace -d %d says for what",
+		    id, id);
+	if (r)
 		return;
 	if (!strstr(line, "[none]") && strcmp(line, "none"))
 		say(f, V_WARN, "ublkb%d uses %s: none is best; see 99-glidefs-ublk.rules", id,
