@@ -21,6 +21,9 @@
 /* enum mq_rq_state */
 #define RQ_COMPLETE 2
 
+/* task_struct.flags; include/linux/sched.h */
+#define PF_EXITING 0x4
+
 /* Members that are needed; optional ones exist in some kernels only and are -ENOENT elsewhere. */
 #define MEMBERS(X)                                 \
 	X(ublk_device, ub_disk, 0)                 \
@@ -62,6 +65,7 @@
 	X(blk_mq_hw_ctx, queue_num, 1)             \
 	X(task_struct, pid, 0)                     \
 	X(task_struct, tgid, 0)                    \
+	X(task_struct, flags, 0)                   \
 	X(task_struct, comm, 0)                    \
 	X(task_struct, worker_private, 1)          \
 	X(io_worker, cur_work, 1)                  \
@@ -115,6 +119,7 @@ struct snap {
 	uint64_t ub, disk, q;
 	struct dev_info info;
 	struct rec rec;
+	bool queue_dead; /* the thread of this queue is ending */
 	void (*fn)(void *ctx, const struct rec *r);
 	void *ctx;
 };
@@ -251,7 +256,7 @@ static uint64_t owner_of(const struct snap *s, uint64_t ubq, const char *ios, ui
 	if (HAS(d, ublk_io, task))
 		memcpy(&task, ios + (size_t)t * (size_t)d->io_size + OFF(d, ublk_io, task),
 		       sizeof(task));
-	else if (HAS(d, ublk_queue, ubq_daemon))
+	else if (HAS(d, ublk_queue, ubq_daemon) && !s->queue_dead)
 		task = kmem_ptr(d->k, ubq + (uint64_t)OFF(d, ublk_queue, ubq_daemon));
 	return task;
 }
@@ -267,6 +272,37 @@ static uint32_t io_flags(struct kdevs *d, uint32_t t)
 
 	memcpy(&v, d->ios + (size_t)t * (size_t)d->io_size + OFF(d, ublk_io, flags), sizeof(v));
 	return v;
+}
+
+/*
+ * A server that dies leaves its marks in the driver until it is recovered: what it had armed or
+ * owned counts no more.
+ */
+static void dead_owners_clear(struct snap *s, uint64_t ubq, uint32_t depth)
+{
+	struct kdevs *d = s->d;
+	uint64_t last = 0;
+	bool dead = false;
+
+	s->queue_dead = false;
+	for (uint32_t t = 0; t < depth; t++) {
+		uint64_t task = owner_of(s, ubq, d->ios, t);
+
+		if (!task)
+			continue;
+		if (task != last)
+			dead = kmem_u32(d->k, task + (uint64_t)OFF(d, task_struct, flags)) &
+			       PF_EXITING;
+		last = task;
+		if (!dead)
+			continue;
+		if (!HAS(d, ublk_io, task)) {
+			s->queue_dead = true;
+			memset(d->ios, 0, (size_t)d->io_size * depth);
+			return;
+		}
+		memset(d->ios + (size_t)t * (size_t)d->io_size, 0, (size_t)d->io_size);
+	}
 }
 
 static void snap_emit(struct snap *s, enum rec_kind kind)
@@ -403,6 +439,7 @@ static int queue_emit(struct snap *s, uint32_t i)
 	if (!ubq || kmem_read(d->k, ubq + (uint64_t)OFF(d, ublk_queue, ios), d->ios,
 			      (size_t)d->io_size * depth))
 		return -EFAULT;
+	dead_owners_clear(s, ubq, depth);
 	*rq = (struct rec_queue){
 		.dev = (int32_t)s->info.dev_id, .queue = i, .depth = depth, .exact = true};
 	rq->armed = missing_format(d, depth, rq->missing, sizeof(rq->missing));
@@ -436,8 +473,10 @@ static void requeued_emit(struct snap *s)
 				? kmem_u32(d->k, hctx + (uint64_t)OFF(d, blk_mq_hw_ctx, queue_num))
 				: 0;
 
-		/* No tag now: told by its place in the list, past all tags. */
-		req_emit(s, rq, queue, s->info.queue_depth + (uint32_t)i, REQ_REQUEUED, 0);
+		/* With its tag it was told with the others; else its place in the list, past all
+		 * tags, tells it. */
+		if ((int32_t)kmem_u32(d->k, rq + (uint64_t)OFF(d, request, tag)) < 0)
+			req_emit(s, rq, queue, s->info.queue_depth + (uint32_t)i, REQ_REQUEUED, 0);
 		at = kmem_ptr(d->k, at);
 	}
 }
