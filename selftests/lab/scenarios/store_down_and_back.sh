@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 # lab: timeout=260
-# lab: allow-log=I/O error, dev (ublkb|dm-).*READ|EXT4-fs error .device dm-|mounting fs with errors|Buffer I/O error on dev (ublkb|dm-)
+# lab: allow-log=I/O error, dev (ublkb|dm-).*READ|EXT4-fs error .device dm-|EXT4-fs error: [0-9]+ callbacks suppressed|mounting fs with errors|Buffer I/O error on dev (ublkb|dm-)
 #
 # The store does not answer, and then, in another way, answers with errors: local reads and writes go on, cold
 # reads fail with EIO within the bound, the API answers, a create fails as a whole, the daemon can be

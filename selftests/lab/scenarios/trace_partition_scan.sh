@@ -44,7 +44,6 @@ mkdisk cache store
 export GFS_DEBUG_NO_EDGE_PREFETCH=1
 cold_volume vm1 16 "get:chunks/* delay=4000" --partitions
 unset GFS_DEBUG_NO_EDGE_PREFETCH
-grep -q 'GFS_DEBUG_NO_EDGE_PREFETCH' "$(host_dir b)/glidefsd.log" || fail "the switch was not announced"
 server=$(daemon_pid b)
 
 trace_start --budget "$budget"
@@ -62,6 +61,7 @@ esac
 [ -e "$LAB_MNT/store/objects/$key" ] || fail "there is no object $key"
 note "the scan waits for $key"
 exit_status "$attach" "attach" 0
+grep -q 'GFS_DEBUG_NO_EDGE_PREFETCH' "$(host_dir b)/glidefsd.log" || fail "the switch was not announced"
 dev=$(cat "$LAB_TMP/attach.out")
 scan_over
 wait_for 60 "$dev" test -b "$dev"
