@@ -23,7 +23,6 @@
 
 #include "bpf/gfs_trace.h"
 
-#define E2BIG       7
 #define EAGAIN      11
 #define EIOCBQUEUED 529
 
@@ -229,6 +228,21 @@ static __always_inline void disk_name(struct request_queue *q, char *out)
 
 /* ---- control commands ---- */
 
+static __always_inline void cmd_tell(struct gt_cmd *c, __s32 res)
+{
+	struct gt_cmd *e;
+
+	c->res = res;
+	c->end_ns = bpf_ktime_get_ns();
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (e) {
+		__builtin_memcpy(e, c, sizeof(*e));
+		bpf_ringbuf_submit(e, 0);
+	} else {
+		count(&dropped);
+	}
+}
+
 static __always_inline int ctrl_enter(struct io_uring_cmd *cmd)
 {
 	__u64 now = bpf_ktime_get_ns();
@@ -240,19 +254,25 @@ static __always_inline int ctrl_enter(struct io_uring_cmd *cmd)
 	task_now(&t);
 	key.tgid = t.tgid;
 	bpf_map_update_elem(&cmd_of_tid, &t.tid, &key, BPF_ANY);
+	fresh.cmd_op = BPF_CORE_READ(cmd, cmd_op);
+	sqe = BPF_CORE_READ(cmd, sqe);
+	bpf_core_read(&fresh.dev_id, sizeof(fresh.dev_id), &sqe->addr3);
 	c = bpf_map_lookup_elem(&cmds, &key);
-	if (c) {
+	if (c && !c->ctrl_ns && c->cmd_op == fresh.cmd_op && c->dev_id == fresh.dev_id) {
 		c->task = t;
 		c->ctrl_ns = now;
 		return 0;
 	}
+	/*
+	 * The request was used again before the last command in it returned: an older driver
+	 * completes a command itself. One that is not in the driver was cancelled.
+	 */
+	if (c && c->ctrl_ns)
+		cmd_tell(c, 0);
 	fresh.req = key.req;
 	fresh.task = t;
 	fresh.submit_tid = t.tid;
 	fresh.submit_ns = fresh.ctrl_ns = now;
-	fresh.cmd_op = BPF_CORE_READ(cmd, cmd_op);
-	sqe = BPF_CORE_READ(cmd, sqe);
-	bpf_core_read(&fresh.dev_id, sizeof(fresh.dev_id), &sqe->addr3);
 	if (bpf_map_update_elem(&cmds, &key, &fresh, BPF_ANY))
 		count(&dropped);
 	return 0;
@@ -260,13 +280,16 @@ static __always_inline int ctrl_enter(struct io_uring_cmd *cmd)
 
 static __always_inline int ctrl_exit(struct gt_cmd_key *key, long ret)
 {
-	struct gt_cmd *c = bpf_map_lookup_elem(&cmds, key), *e;
+	struct gt_cmd *c = bpf_map_lookup_elem(&cmds, key);
 	struct io_kiocb *req = (void *)key->req;
 
 	if (!c) {
 		count(&unmatched_cmds);
 		return 0;
 	}
+	/* The next command in the same request, by now: this one was told when that began. */
+	if (c->task.tid != (__u32)bpf_get_current_pid_tgid())
+		return 0;
 	if (ret == -EAGAIN) {
 		/* It comes back in an io-wq thread. */
 		c->ctrl_ns = 0;
@@ -275,15 +298,7 @@ static __always_inline int ctrl_exit(struct gt_cmd_key *key, long ret)
 	/* Older drivers complete the command themselves and return this. */
 	if (ret == -EIOCBQUEUED)
 		ret = BPF_CORE_READ(req, cqe.res);
-	c->res = (__s32)ret;
-	c->end_ns = bpf_ktime_get_ns();
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (e) {
-		__builtin_memcpy(e, c, sizeof(*e));
-		bpf_ringbuf_submit(e, 0);
-	} else {
-		count(&dropped);
-	}
+	cmd_tell(c, (__s32)ret);
 	bpf_map_delete_elem(&cmds, key);
 	return 0;
 }
@@ -387,41 +402,6 @@ STAGE(gt_scan_end, scan_end_ns)
 
 /* ---- freezes ---- */
 
-static __always_inline int freeze_start(struct request_queue *q)
-{
-	struct gt_freeze f = {.kind = GT_FREEZE};
-	struct gt_freeze_key key = {.q = (__u64)q};
-
-	if (!is_ublk(q))
-		return 0;
-	task_now(&f.task);
-	key.tid = f.task.tid;
-	f.q = key.q;
-	f.depth = BPF_CORE_READ(q, mq_freeze_depth) + 1;
-	f.start_ns = bpf_ktime_get_ns();
-	disk_name(q, f.disk);
-	/*
-	 * A thread that freezes a queue twice keeps the first: that is what holds I/O back. An
-	 * entry of a queue that is not frozen is stale.
-	 */
-	if (bpf_map_update_elem(&freezes, &key, &f, f.depth == 1 ? BPF_ANY : BPF_NOEXIST) == -E2BIG)
-		count(&dropped);
-	return 0;
-}
-
-SEC("fentry/blk_freeze_queue_start")
-int BPF_PROG(gt_freeze_start, struct request_queue *q)
-{
-	return freeze_start(q);
-}
-
-/* Callers in the same file may have the function above inlined: this one is theirs. */
-SEC("fentry/blk_mq_freeze_queue_nomemsave")
-int BPF_PROG(gt_freeze_start_outer, struct request_queue *q)
-{
-	return freeze_start(q);
-}
-
 static __always_inline struct gt_freeze *freeze_current(struct request_queue *q,
 							struct gt_freeze_key *key)
 {
@@ -429,6 +409,53 @@ static __always_inline struct gt_freeze *freeze_current(struct request_queue *q,
 	key->tid = (__u32)bpf_get_current_pid_tgid();
 	key->pad = 0;
 	return bpf_map_lookup_elem(&freezes, key);
+}
+
+static __always_inline int freeze_start(struct request_queue *q, bool outer)
+{
+	struct gt_freeze f = {.kind = GT_FREEZE}, *old;
+	struct gt_freeze_key key;
+
+	if (!is_ublk(q))
+		return 0;
+	f.depth = BPF_CORE_READ(q, mq_freeze_depth) + 1;
+	old = freeze_current(q, &key);
+	if (old && !outer && old->flags & GT_FREEZE_BY_OUTER) {
+		old->flags &= ~GT_FREEZE_BY_OUTER;
+		return 0;
+	}
+	/*
+	 * A thread that freezes a queue twice (6.12: the write of an attribute, and the elevator
+	 * switch inside) keeps the first: that is what holds I/O back. An entry of a queue that is
+	 * not frozen is stale.
+	 */
+	if (old && f.depth > 1) {
+		old->nest++;
+		if (outer)
+			old->flags |= GT_FREEZE_BY_OUTER;
+		return 0;
+	}
+	task_now(&f.task);
+	f.q = key.q;
+	f.flags = outer ? GT_FREEZE_BY_OUTER : 0;
+	f.start_ns = bpf_ktime_get_ns();
+	disk_name(q, f.disk);
+	if (bpf_map_update_elem(&freezes, &key, &f, BPF_ANY))
+		count(&dropped);
+	return 0;
+}
+
+SEC("fentry/blk_freeze_queue_start")
+int BPF_PROG(gt_freeze_start, struct request_queue *q)
+{
+	return freeze_start(q, false);
+}
+
+/* Callers in the same file may have the function above inlined: this one is theirs. */
+SEC("fentry/blk_mq_freeze_queue_nomemsave")
+int BPF_PROG(gt_freeze_start_outer, struct request_queue *q)
+{
+	return freeze_start(q, true);
 }
 
 SEC("fentry/blk_mq_freeze_queue_wait")
@@ -440,12 +467,14 @@ int BPF_PROG(gt_freeze_wait, struct request_queue *q)
 	if (!is_ublk(q))
 		return 0;
 	f = freeze_current(q, &key);
-	if (f) {
+	/* It is frozen: there is nothing to wait for once more. */
+	if (f && f->wait_end_ns && f->nest)
+		return 0;
+	if (f && !f->wait_end_ns) {
 		f->wait_ns = bpf_ktime_get_ns();
-		f->wait_end_ns = 0;
 		return 0;
 	}
-	/* Another thread, or another way, began it. */
+	/* Another thread, or another way, began it; or what is there is of the last disk here. */
 	task_now(&fresh.task);
 	fresh.q = key.q;
 	fresh.depth = BPF_CORE_READ(q, mq_freeze_depth);
@@ -468,7 +497,7 @@ int BPF_PROG(gt_freeze_wait_end, struct request_queue *q)
 	if (!is_ublk(q))
 		return 0;
 	f = freeze_current(q, &key);
-	if (!f)
+	if (!f || f->wait_end_ns)
 		return 0;
 	f->wait_end_ns = bpf_ktime_get_ns();
 	waited = f->wait_end_ns - f->wait_ns;
@@ -481,7 +510,7 @@ int BPF_PROG(gt_freeze_wait_end, struct request_queue *q)
 	return 0;
 }
 
-static __always_inline int freeze_end(struct request_queue *q, bool expected)
+static __always_inline int freeze_end(struct request_queue *q, bool outer)
 {
 	struct gt_freeze_key key;
 	struct gt_freeze *f, *e;
@@ -490,8 +519,18 @@ static __always_inline int freeze_end(struct request_queue *q, bool expected)
 		return 0;
 	f = freeze_current(q, &key);
 	if (!f) {
-		if (expected)
+		if (!outer)
 			count(&unmatched_freezes);
+		return 0;
+	}
+	if (outer && f->flags & GT_FREEZE_UNDONE) {
+		f->flags &= ~GT_FREEZE_UNDONE;
+		return 0;
+	}
+	if (f->nest) {
+		f->nest--;
+		if (!outer)
+			f->flags |= GT_FREEZE_UNDONE;
 		return 0;
 	}
 	f->end_ns = bpf_ktime_get_ns();
@@ -511,14 +550,14 @@ static __always_inline int freeze_end(struct request_queue *q, bool expected)
 SEC("fentry/__blk_mq_unfreeze_queue")
 int BPF_PROG(gt_unfreeze, struct request_queue *q)
 {
-	return freeze_end(q, true);
+	return freeze_end(q, false);
 }
 
 /* At its end the inner one, if it was called, has taken the entry. */
 SEC("fexit/blk_mq_unfreeze_queue_nomemrestore")
 int BPF_PROG(gt_unfreeze_outer, struct request_queue *q)
 {
-	return freeze_end(q, false);
+	return freeze_end(q, true);
 }
 
 /* ---- elevator and attributes ---- */

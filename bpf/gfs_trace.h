@@ -42,8 +42,13 @@ struct gt_freeze_key {
 	__u32 tid, pad;
 };
 
+/* gt_freeze.flags: the outer function told of it, the inner one will too; the inner one undid it. */
+#define GT_FREEZE_BY_OUTER 1
+#define GT_FREEZE_UNDONE   2
+
 struct gt_freeze {
 	__u32 kind, depth;
+	__u32 nest, flags; /* nest: times the thread froze it once more, not undone yet */
 	__u64 q;
 	struct gt_task task;
 	char disk[GT_DISK_LEN];

@@ -12,6 +12,7 @@ struct adopted {
 	struct rec rec; /* REC_CMD or REC_FREEZE */
 	const char *symbol;
 	uint32_t tid;
+	bool told, ended;
 };
 
 struct adopt {
@@ -126,12 +127,19 @@ void adopt_find(struct adopt *a, struct watch *w, struct kdevs *kdevs,
 	(void)!procfs_threads_in(procfs_hang_symbols, procfs_nr_hang_symbols, on_thread, a);
 }
 
+void adopt_end(struct adopt *a, uint32_t tid)
+{
+	for (unsigned int i = 0; i < a->nr; i++)
+		if (a->item[i].tid == tid)
+			a->item[i].ended = true;
+}
+
 void adopt_poll(struct adopt *a, uint64_t now,
 		void (*fn)(void *ctx, const struct rec *r, uint32_t tid, bool hangs), void *ctx)
 {
 	for (unsigned int i = 0; i < a->nr;) {
 		struct adopted *it = &a->item[i];
-		bool hangs = !procfs_task(it->tid, &a->task) &&
+		bool hangs = !it->ended && !procfs_task(it->tid, &a->task) &&
 			     procfs_stack_has(a->task.kstack, it->symbol);
 
 		it->rec.t_ns = now;
@@ -139,7 +147,10 @@ void adopt_poll(struct adopt *a, uint64_t now,
 			it->rec.cmd.end_ns = now;
 		else if (!hangs)
 			it->rec.freeze.wait_end_ns = it->rec.freeze.end_ns = now;
-		fn(ctx, &it->rec, it->tid, hangs);
+		/* One that was on its way when it was seen never hung. */
+		if (hangs || it->told)
+			fn(ctx, &it->rec, it->tid, hangs);
+		it->told = true;
 		if (hangs)
 			i++;
 		else

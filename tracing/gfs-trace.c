@@ -75,27 +75,36 @@ static int view(struct session *s, struct run *run)
 	return res;
 }
 
-static int steps(struct session *s, uint64_t until_ns, pid_t child, int *child_status)
+/* *child: 0 once it has ended, with *child_status. */
+static int steps(struct session *s, uint64_t until_ns, pid_t *child, int *child_status)
 {
 	int res = 0;
 
 	while (!run_stop && !res) {
 		if (until_ns && now_ns() >= until_ns)
 			break;
-		if (child > 0 && waitpid(child, child_status, WNOHANG) == child)
+		if (*child > 0 && waitpid(*child, child_status, WNOHANG) == *child) {
+			*child = 0;
+			break;
+		}
+		/* Nobody reads it any more: run_close() says so. */
+		if (ferror(stdout))
 			break;
 		res = session_step(s, 100);
 	}
 	return res;
 }
 
-static pid_t spawn(char **argv)
+/* With own_stdout, standard output is ours alone: the command's goes where its errors go. */
+static pid_t spawn(char **argv, bool own_stdout)
 {
 	pid_t pid = fork();
 
 	if (pid)
 		return pid;
 	signal(SIGPIPE, SIG_DFL);
+	if (own_stdout)
+		dup2(STDERR_FILENO, STDOUT_FILENO);
 	execvp(argv[0], argv);
 	fprintf(stderr, "gfs-trace: %s: %s\n", argv[0], strerror(errno));
 	_exit(127);
@@ -119,29 +128,35 @@ static int trace(struct options *o, bool to_stdout, bool screen, bool with_comma
 	o->session.every_device = screen;
 	res = session_open(&o->session, &s, err, sizeof(err));
 	if (res) {
-		run_close(run, true);
+		run_abandon(run);
 		return cannot(err);
 	}
 	if (!screen)
 		ready(o);
 	if (with_command) {
-		child = spawn(o->args);
-		if (child < 0) {
+		child = spawn(o->args, o->json);
+		if (child < 0)
 			res = -errno;
-			fail(strerror(errno));
-		}
 	}
 	until = o->duration_ns ? now_ns() + o->duration_ns : 0;
 	if (!res)
-		res = screen ? view(s, run) : steps(s, until, child, &child_status);
+		res = screen ? view(s, run) : steps(s, until, &child, &child_status);
+	/* The terminal tells the whole job of SIGINT; other signals come to us alone. */
+	if (child > 0 && run_stop && run_stop != SIGINT)
+		kill(child, run_stop);
 	/* A command that hangs is left to its owner; what it hangs on was said. */
 	session_close(s);
-	status = run_close(run, false);
+	status = run_close(run);
 	if (res < 0)
 		return fail(strerror(-res));
 	if (res)
 		return res;
-	if (status == EXIT_CLEAN && child > 0 && child_status) {
+	if (status == EXIT_CLEAN && child > 0) {
+		fprintf(stderr, "gfs-trace: no finding, but the command (pid %d) has not ended\n",
+			(int)child);
+		return EXIT_FAILED;
+	}
+	if (status == EXIT_CLEAN && child_status) {
 		fprintf(stderr, "gfs-trace: no finding, but the command %s %d\n",
 			WIFEXITED(child_status) ? "exited with" : "was ended by signal",
 			WIFEXITED(child_status) ? WEXITSTATUS(child_status)
@@ -255,7 +270,7 @@ static int replay(struct options *o, bool quiet)
 	if (o->timing_log) {
 		res = timing_log_read(o->timing_log, on_log_span, &m, &bad);
 		if (res < 0 || m.err) {
-			run_close(m.run, true);
+			run_abandon(m.run);
 			free(m.span);
 			fprintf(stderr, "gfs-trace: %s: %s\n", o->timing_log,
 				strerror(res < 0 ? -res : -m.err));
@@ -267,10 +282,10 @@ static int replay(struct options *o, bool quiet)
 			   err, sizeof(err));
 	free(m.span);
 	if (res < 0) {
-		run_close(m.run, true);
+		run_abandon(m.run);
 		return fail(err);
 	}
-	res = run_close(m.run, false);
+	res = run_close(m.run);
 	if (st.corrupt)
 		fprintf(stderr, "gfs-trace: %llu lines of the capture were unreadable\n",
 			(unsigned long long)st.corrupt);
@@ -326,8 +341,7 @@ static int list_hooks(struct hook_list *l, bool verbose, char *err, size_t err_l
 	int res = kallsyms_open("/proc/kallsyms", &syms);
 
 	if (res) {
-		snprintf(err, err_len, "/proc/kallsyms: %s%s", strerror(-res),
-			 res == -EPERM ? " (run as root, or with CAP_SYSLOG)" : "");
+		hooks_explain_kallsyms(res, err, err_len);
 		return res;
 	}
 	res = hooks_attach(syms, verbose, &h, err, err_len);

@@ -186,6 +186,52 @@ void hooks_missing_caps(char *buf, size_t size)
 	}
 }
 
+void hooks_explain_kallsyms(int res, char *err, size_t err_len)
+{
+	char caps[64];
+
+	hooks_missing_caps(caps, sizeof(caps));
+	if (res == -EPERM && capng_have_capability(CAPNG_EFFECTIVE, CAP_SYSLOG))
+		snprintf(err, err_len,
+			 "/proc/kallsyms hides its addresses "
+			 "(sysctl kernel.kptr_restrict is 2?)");
+	else if (res == -EPERM)
+		snprintf(err, err_len,
+			 "missing capability: CAP_SYSLOG%s%s (run as root, or grant it)",
+			 *caps ? ", " : "", caps);
+	else
+		snprintf(err, err_len, "/proc/kallsyms: %s", strerror(-res));
+}
+
+/* A module has its directory before it has run its init function. */
+bool hooks_driver_there(void)
+{
+	char state[16] = "";
+	int fd = open("/sys/module/ublk_drv/initstate", O_RDONLY | O_CLOEXEC);
+
+	/* Built in, it has no such file. */
+	if (fd < 0)
+		return !access("/sys/module/ublk_drv", F_OK);
+	if (read(fd, state, sizeof(state) - 1) < 0)
+		state[0] = '\0';
+	close(fd);
+	return !strncmp(state, "live", 4);
+}
+
+/* "none [integrity] confidentiality" */
+static bool locked_down(void)
+{
+	char mode[64] = "";
+	int fd = open("/sys/kernel/security/lockdown", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	if (read(fd, mode, sizeof(mode) - 1) < 0)
+		mode[0] = '\0';
+	close(fd);
+	return strstr(mode, "[confidentiality]");
+}
+
 static int explain(int res, char *err, size_t err_len)
 {
 	char caps[64];
@@ -198,9 +244,12 @@ static int explain(int res, char *err, size_t err_len)
 			 "this kernel has no BTF (/sys/kernel/btf/vmlinux: %s); "
 			 "CONFIG_DEBUG_INFO_BTF is needed",
 			 strerror(errno));
+	else if (locked_down())
+		snprintf(err, err_len,
+			 "the kernel is locked down (confidentiality): BPF may not "
+			 "read its memory");
 	else
-		snprintf(err, err_len, "BPF programs cannot be loaded: %s%s", strerror(-res),
-			 res == -EPERM ? " (is the kernel locked down?)" : "");
+		snprintf(err, err_len, "BPF programs cannot be loaded: %s", strerror(-res));
 	return res;
 }
 
@@ -386,7 +435,7 @@ int hooks_attach(const struct kallsyms *syms, bool verbose, struct hooks **out, 
 		free(h);
 		return explain(-ENOENT, err, err_len);
 	}
-	h->driver = !access("/sys/module/ublk_drv", F_OK);
+	h->driver = hooks_driver_there();
 	h->module = h->driver ? btf__load_module_btf("ublk_drv", h->vmlinux) : NULL;
 	for (size_t i = 0; i < HOOKS; i++)
 		choose(h, i, 0, syms);

@@ -27,6 +27,10 @@ int hooks_attach(const struct kallsyms *syms, bool verbose, struct hooks **out, 
 void hooks_detach(struct hooks *h);
 /* Names of the capabilities that loading needs and this process lacks, "" if none. */
 void hooks_missing_caps(char *buf, size_t size);
+/* Why the kernel's symbols could not be had, and what to do: res is of kallsyms_open(). */
+void hooks_explain_kallsyms(int res, char *err, size_t err_len);
+/* Is ublk_drv there, and through with its initialisation? */
+bool hooks_driver_there(void);
 /* The loaded programs and maps. */
 struct gfs_trace_bpf *hooks_skel(struct hooks *h);
 /* Types of the kernel and, if it is there, of ublk_drv. */

@@ -199,20 +199,23 @@ static uint64_t xa_find(struct kdevs *d, uint64_t index)
 	return xa_is_node(entry) || (entry & 3) ? 0 : entry;
 }
 
+/*
+ * Node `entry`, whose shift is below `above`. Each level's is smaller: memory that is no tree, or
+ * no longer one, ends the search soon.
+ */
 static int xa_list(struct kdevs *d, uint64_t entry, uint64_t base, int32_t *ids, size_t max, int n,
-		   int depth)
+		   unsigned int above)
 {
 	uint64_t slots[XA_SLOTS];
 	uint8_t shift;
 
-	if (depth >= XA_DEPTH ||
-	    kmem_read(d->k, entry - 2 + (uint64_t)OFF(d, xa_node, shift), &shift, 1) ||
-	    shift > 24 ||
+	if (kmem_read(d->k, entry - 2 + (uint64_t)OFF(d, xa_node, shift), &shift, 1) ||
+	    shift >= above || shift % 6 || (above <= 24 && shift + 6u != above) ||
 	    kmem_read(d->k, entry - 2 + (uint64_t)OFF(d, xa_node, slots), slots, sizeof(slots)))
 		return n;
 	for (uint64_t i = 0; i < XA_SLOTS && (size_t)n < max; i++) {
 		if (xa_is_node(slots[i]))
-			n = xa_list(d, slots[i], base + (i << shift), ids, max, n, depth + 1);
+			n = xa_list(d, slots[i], base + (i << shift), ids, max, n, shift);
 		else if (slots[i] && !(slots[i] & 3))
 			ids[n++] = (int32_t)(base + (i << shift));
 	}
@@ -230,7 +233,7 @@ int kdevs_list(struct kdevs *d, int32_t *ids, size_t max)
 		ids[0] = 0;
 		return 1;
 	}
-	return xa_list(d, entry, 0, ids, max, 0, 0);
+	return xa_list(d, entry, 0, ids, max, 0, 25);
 }
 
 /* ---- one device ---- */

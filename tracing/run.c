@@ -15,7 +15,7 @@ static void on_signal(int sig)
 {
 	if (run_stop)
 		_exit(128 + sig);
-	run_stop = 1;
+	run_stop = sig;
 }
 
 void run_signals(void)
@@ -243,10 +243,13 @@ static int option_apply(struct options *o, int c, const char *arg)
 int options_parse(struct options *o, unsigned int takes, int argc, char **argv)
 {
 	struct option list[ARRAY_SIZE(table) + 1] = {};
+	/* Options follow the name of a capture as well; what follows a command is the command's. */
 	char shorts[64] = "+";
 	size_t n = 0;
 	int c, i;
 
+	if (takes & OPT_LOG)
+		shorts[0] = '\0';
 	memset(o, 0, sizeof(*o));
 	o->session.dev = -1;
 	o->color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR");
@@ -408,10 +411,7 @@ struct run *run_new(const struct options *o, bool to_stdout, char *err, size_t e
 		goto fail;
 	return run;
 fail:
-	for (unsigned int i = 0; i < run->nr_sinks; i++)
-		(void)run->sink[i]->close(run->sink[i], run->model);
-	model_free(run->model);
-	free(run);
+	run_abandon(run);
 	return NULL;
 }
 
@@ -432,7 +432,15 @@ const struct model *run_model(const struct run *run)
 	return run->model;
 }
 
-int run_close(struct run *run, bool quiet)
+void run_abandon(struct run *run)
+{
+	for (unsigned int i = 0; i < run->nr_sinks; i++)
+		(void)run->sink[i]->close(run->sink[i], NULL);
+	model_free(run->model);
+	free(run);
+}
+
+int run_close(struct run *run)
 {
 	int status = model_exit_status(run->model);
 
@@ -441,8 +449,7 @@ int run_close(struct run *run, bool quiet)
 
 		if (!res)
 			continue;
-		if (!quiet)
-			fprintf(stderr, "gfs-trace: writing the output: %s\n", strerror(-res));
+		fprintf(stderr, "gfs-trace: writing the output: %s\n", strerror(-res));
 		status = EXIT_FAILED;
 	}
 	model_free(run->model);

@@ -50,10 +50,12 @@ void run_record(void *run, const struct rec *r);
 const struct model *run_model(const struct run *run);
 /* Close all outputs. The exit status: EXIT_FAILED if one could not be written, else the model's
  * verdict. */
-int run_close(struct run *run, bool quiet);
+int run_close(struct run *run);
+/* It came to nothing: no summary, and what was in the output files before stays. */
+void run_abandon(struct run *run);
 
 /*
- * Set by SIGINT, SIGTERM and SIGHUP after run_signals(). A second signal ends the process at once:
+ * The signal, after SIGINT, SIGTERM or SIGHUP, once run_signals() was called. A second signal ends the process at once:
  * nothing stays attached whatever ends it.
  */
 extern volatile int run_stop;

@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 
 #define TICK_NS      (100 * NSEC_PER_MSEC)
@@ -31,6 +32,7 @@
 #define OLD_NS       (5 * NSEC_PER_SEC)
 #define IDLE_TICK_NS (1 * NSEC_PER_SEC)
 #define SCAN_NS      (500 * NSEC_PER_MSEC) /* look for old requests on every device */
+#define SCAN_MAX_NS  (2 * NSEC_PER_SEC)
 #define STATS_NS     (2 * NSEC_PER_SEC)
 #define OPENERS_NS   (1 * NSEC_PER_SEC)
 #define MODULE_NS    (1 * NSEC_PER_SEC)
@@ -39,6 +41,10 @@
 #define OWNERS_MAX   64   /* server threads told at one tick */
 /* A freeze that outlived its queue, or whose thread is gone. */
 #define STALE_NS (10 * NSEC_PER_SEC)
+/* Events taken at once, a full ring at least: a flood of them must not keep the ticks away. */
+#define BURST_MAX 20000
+/* Inode of the first pid namespace (include/linux/proc_ns.h). */
+#define PID_NS_INIT_INO 0xeffffffcu
 
 struct dev {
 	int32_t id;
@@ -49,10 +55,11 @@ struct dev {
 	bool told;   /* the last snapshot that was told had requests */
 	bool present;
 	bool frozen;
-	bool recovering; /* between START_ and END_USER_RECOVERY */
-	uint64_t old_ns; /* age of the oldest request in the last look */
+	bool recovering;  /* between START_ and END_USER_RECOVERY */
+	bool openers;     /* something waits for who holds it */
+	uint64_t old_ns;  /* age of the oldest request in the last look */
+	uint64_t born_ns; /* the last device of this number ended then */
 	unsigned int requests;
-	uint64_t openers_ns;
 };
 
 struct session {
@@ -71,9 +78,10 @@ struct session {
 	uint32_t owner[OWNERS_MAX];
 	unsigned int nr_owners;
 	uint64_t poll_min_ns; /* younger things are not told while open */
-	uint64_t start_ns, tick_ns, quiet_tick_ns, scan_ns, stats_ns, module_ns;
+	uint64_t start_ns, tick_ns, quiet_tick_ns, stats_ns, module_ns;
+	uint64_t scan_due_ns, openers_due_ns;
 	uint64_t last_ns; /* of the last record: they never go back */
-	uint64_t events;
+	uint64_t events, burst;
 	bool busy;  /* something is open past poll_min_ns */
 	bool young; /* some of it is younger than OLD_NS */
 	bool driver;
@@ -291,6 +299,17 @@ static void on_snapshot(void *ctx, const struct rec *r)
 		emit(l->s, r);
 }
 
+/* The device is no more. The next one of this number has nothing in common with it. */
+static void dev_ended(struct session *s, struct dev *d, uint64_t at_ns)
+{
+	struct rec *r = rec_begin(s, REC_DEV);
+
+	r->dev.dev = d->id;
+	r->dev.state = DEV_GONE;
+	emit(s, r);
+	*d = (struct dev){.id = d->id, .born_ns = at_ns};
+}
+
 /* Look at a device; tell it or not. A known device that is no more is told as gone. */
 static void dev_look(struct session *s, struct dev *d, uint64_t now, bool tell)
 {
@@ -302,12 +321,7 @@ static void dev_look(struct session *s, struct dev *d, uint64_t now, bool tell)
 		if (tell)
 			d->told = d->requests;
 	} else if (res == -ENODEV && d->present) {
-		struct rec *r = rec_begin(s, REC_DEV);
-
-		d->present = d->told = false;
-		r->dev.dev = d->id;
-		r->dev.state = DEV_GONE;
-		emit(s, r);
+		dev_ended(s, d, now);
 	}
 }
 
@@ -335,6 +349,7 @@ static void server_seen(struct session *s, uint32_t tgid)
 static void on_cmd(struct session *s, const struct gt_cmd *c)
 {
 	struct rec *r = rec_begin(s, REC_CMD);
+	struct dev *d;
 	uint32_t nr;
 
 	convert_cmd(c, &r->cmd);
@@ -345,9 +360,12 @@ static void on_cmd(struct session *s, const struct gt_cmd *c)
 	emit(s, r);
 	if (nr == CMD_GET_FEATURES || nr == CMD_ADD_DEV)
 		return;
-	if (dev_get(s, r->cmd.dev) &&
-	    (nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY))
-		dev_get(s, r->cmd.dev)->recovering = nr == CMD_START_USER_RECOVERY && c->res >= 0;
+	d = dev_get(s, (int32_t)c->dev_id);
+	if (d && (nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY))
+		d->recovering = nr == CMD_START_USER_RECOVERY && c->res >= 0;
+	/* Its number may be in use again before anybody looks. */
+	if (d && d->present && nr == CMD_DEL_DEV && c->res >= 0)
+		dev_ended(s, d, c->end_ns);
 	/* What it changed: state, server, or that the device is gone. */
 	if (nr == CMD_DEL_DEV || nr == CMD_DEL_DEV_ASYNC || nr == CMD_START_DEV ||
 	    nr == CMD_STOP_DEV || nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY)
@@ -381,9 +399,13 @@ static void on_span(struct session *s, const struct gt_span *g)
 {
 	struct rec *r = rec_begin(s, REC_SPAN);
 	struct rec_span *sp = &r->span;
+	const struct dev *d;
 
 	convert_span(g, sp);
-	on_volume(s, sp->dev, sp->volume);
+	d = dev_find(s, sp->dev);
+	/* The last words about a device that ended say nothing of the next one of its number. */
+	if (!d || sp->start_ns >= d->born_ns)
+		on_volume(s, sp->dev, sp->volume);
 	join_span(s->join, sp, s->start_ns);
 	if (dev_passes(s, sp->dev))
 		emit(s, r);
@@ -424,7 +446,7 @@ static int on_event(void *ctx, void *data, size_t len)
 		on_span(s, data);
 		break;
 	}
-	return 0;
+	return ++s->burst < BURST_MAX ? 0 : -ECANCELED;
 }
 
 /* ---- what is open ---- */
@@ -466,8 +488,9 @@ static bool open_cmd(struct session *s, const void *value, uint64_t now)
 {
 	const struct gt_cmd *c = value;
 	struct rec *r;
-	bool holders;
+	struct dev *d;
 
+	adopt_end(s->adopt, c->task.tid);
 	if (!open_old(s, c->submit_ns, now))
 		return false;
 	r = rec_begin(s, REC_CMD);
@@ -482,19 +505,15 @@ static bool open_cmd(struct session *s, const void *value, uint64_t now)
 	emit(s, r);
 	if (r->cmd.end_ns)
 		return true;
-	holders = r->cmd.nr == CMD_DEL_DEV || r->cmd.nr == CMD_STOP_DEV ||
-		  r->cmd.nr == CMD_TRY_STOP_DEV;
 	if (r->cmd.nr != CMD_ADD_DEV)
 		dev_want(s, r->cmd.dev);
-	if (r->cmd.nr == CMD_START_DEV && dev_find(s, r->cmd.dev))
-		dev_find(s, r->cmd.dev)->start_tid = c->submit_tid;
+	d = dev_find(s, r->cmd.dev);
+	if (d && r->cmd.nr == CMD_START_DEV)
+		d->start_tid = c->submit_tid;
+	if (d && (r->cmd.nr == CMD_DEL_DEV || r->cmd.nr == CMD_STOP_DEV ||
+		  r->cmd.nr == CMD_TRY_STOP_DEV))
+		d->openers = true;
 	owner_note(s, r->cmd.tid);
-	if (holders) {
-		struct dev *d = dev_get(s, (int32_t)c->dev_id);
-
-		if (d && !d->openers_ns)
-			d->openers_ns = 1;
-	}
 	return false;
 }
 
@@ -503,6 +522,8 @@ static bool open_freeze(struct session *s, const void *value, uint64_t now)
 	const struct gt_freeze *f = value;
 	struct rec *r;
 
+	if (!f->wait_end_ns)
+		adopt_end(s->adopt, f->task.tid);
 	/* The thread went on and the queue is gone or stays frozen on purpose: nothing waits. */
 	if (f->wait_end_ns && now - f->wait_end_ns > STALE_NS)
 		return true;
@@ -618,10 +639,35 @@ static int32_t frozen_dev(void *ctx)
 static void on_opener(void *ctx, const struct rec_opener *o)
 {
 	struct session *s = ctx;
+	const struct dev *d = dev_find(s, o->dev);
 	struct rec *r = rec_begin(s, REC_OPENER);
 
+	if (!d || !d->openers)
+		return;
 	r->opener = *o;
 	emit(s, r);
+}
+
+/* A walk through all processes serves every device that needs it, and must not become the load. */
+static void tick_openers(struct session *s, uint64_t now)
+{
+	int32_t dev = -1;
+	unsigned int nr = 0;
+	uint64_t took;
+
+	for (unsigned int i = 0; i < s->nr_devs; i++) {
+		if (!s->dev[i].openers)
+			continue;
+		dev = s->dev[i].id;
+		nr++;
+	}
+	if (nr && now >= s->openers_due_ns) {
+		(void)!procfs_openers(nr == 1 ? dev : -1, on_opener, s);
+		took = now_ns() - now;
+		s->openers_due_ns = now + took + MAX(OPENERS_NS, 4 * took);
+	}
+	for (unsigned int i = 0; nr && i < s->nr_devs; i++)
+		s->dev[i].openers = false;
 }
 
 static void on_kmsg(void *ctx, const struct rec *r)
@@ -642,8 +688,8 @@ static void tell_hists(struct session *s)
 
 		prev = key;
 		more = !bpf_map_get_next_key(fd, &prev, &key);
-		r->hist.dev = convert_dev(h.disk);
-		if (!found || r->hist.dev < 0 || !dev_passes(s, r->hist.dev))
+		r->hist.dev = found ? convert_dev(h.disk) : -1;
+		if (r->hist.dev < 0 || !dev_passes(s, r->hist.dev))
 			continue;
 		snprintf(r->hist.what, sizeof(r->hist.what), "total");
 		r->hist.op = (char)prev.op;
@@ -671,20 +717,16 @@ static void tell_counts(struct session *s)
 
 static void tick_devices(struct session *s, uint64_t now)
 {
-	bool scan = now - s->scan_ns >= (s->cfg.every_device ? IDLE_TICK_NS : SCAN_NS);
+	bool scan = now >= s->scan_due_ns;
 	uint64_t old = s->cfg.budgets.request_ns / 2;
 
-	if (scan) {
-		s->scan_ns = now;
+	if (scan)
 		devs_discover(s);
-	}
 	for (unsigned int i = 0; i < s->nr_devs; i++) {
 		struct dev *d = &s->dev[i];
 		bool tell = d->wanted || d->told || (scan && d->recovering);
 
-		if (!dev_passes(s, d->id))
-			continue;
-		if (!tell && !scan)
+		if ((!tell && !scan) || !dev_passes(s, d->id))
 			continue;
 		if (!tell) {
 			dev_look(s, d, now, false);
@@ -703,12 +745,11 @@ static void tick_devices(struct session *s, uint64_t now)
 		 * not. */
 		d->told = d->requests && d->old_ns > old;
 		d->wanted = false;
-		if (d->openers_ns && now - d->openers_ns >= OPENERS_NS) {
-			d->openers_ns = now;
-			(void)!procfs_openers(d->id, on_opener, s);
-		}
-		d->openers_ns = 0;
 	}
+	/* With thousands of devices a look at all of them takes its time: a tenth of it at most. */
+	if (scan)
+		s->scan_due_ns = now + MAX(s->cfg.every_device ? IDLE_TICK_NS : SCAN_NS,
+					   MIN(10 * (now_ns() - now), SCAN_MAX_NS));
 }
 
 static void tick(struct session *s, uint64_t now)
@@ -716,6 +757,7 @@ static void tick(struct session *s, uint64_t now)
 	poll_open(s, now);
 	adopt_poll(s->adopt, now, on_adopted, s);
 	tick_devices(s, now);
+	tick_openers(s, now);
 	for (unsigned int i = 0; i < s->nr_owners; i++)
 		watch_task(s->watch, s->owner[i], true, now);
 	s->nr_owners = 0;
@@ -800,15 +842,41 @@ static void daemons_expect(struct session *s)
 			(void)!hooks_attach_program(s->hooks, places[i], err, sizeof(err));
 }
 
+/* Where a session gets things from besides hooks. */
+static void tell_source(struct session *s, const char *name, const char *variant,
+			const char *reason)
+{
+	struct rec *r = rec_begin(s, REC_HOOK);
+
+	snprintf(r->hook.hook, sizeof(r->hook.hook), "%s", name);
+	snprintf(r->hook.variant, sizeof(r->hook.variant), "%s", variant);
+	snprintf(r->hook.reason, sizeof(r->hook.reason), "%s", reason);
+	emit(s, r);
+}
+
+static bool pid_namespace_own(void)
+{
+	struct stat st;
+
+	return !stat("/proc/self/ns/pid", &st) && st.st_ino != PID_NS_INIT_INO;
+}
+
 static int attach(struct session *s, char *err, size_t err_len)
 {
 	struct gfs_trace_bpf *skel;
-	int res = kallsyms_open("/proc/kallsyms", &s->syms);
-	char why[160];
+	char why[160], stack[256];
+	int res;
 
+	/* The kernel's numbers of processes would be taken for those of others. */
+	if (pid_namespace_own()) {
+		snprintf(err, err_len,
+			 "this is a pid namespace of its own: run on the host, or in a "
+			 "container with the host's (--pid=host)");
+		return -EPERM;
+	}
+	res = kallsyms_open("/proc/kallsyms", &s->syms);
 	if (res) {
-		snprintf(err, err_len, "/proc/kallsyms: %s%s", strerror(-res),
-			 res == -EPERM ? " (run as root, or with CAP_SYSLOG)" : "");
+		hooks_explain_kallsyms(res, err, err_len);
 		return res;
 	}
 	res = hooks_attach(s->syms, s->cfg.verbose, &s->hooks, err, err_len);
@@ -837,18 +905,14 @@ static int attach(struct session *s, char *err, size_t err_len)
 	tell_meta(s);
 	daemons_expect(s);
 	hooks_list(s->hooks, emit, s);
-	{
-		struct rec *r = rec_begin(s, REC_HOOK);
-
-		snprintf(r->hook.hook, sizeof(r->hook.hook), "driver.state");
-		snprintf(r->hook.variant, sizeof(r->hook.variant),
-			 s->kdevs ? "kernel memory" : "off");
-		snprintf(r->hook.reason, sizeof(r->hook.reason), "%s",
-			 s->kdevs    ? ""
-			 : s->driver ? why
-				     : "ublk_drv is not loaded");
-		emit(s, r);
-	}
+	tell_source(s, "driver.state", s->kdevs ? "kernel memory" : "off",
+		    s->kdevs    ? ""
+		    : s->driver ? why
+				: "ublk_drv is not loaded");
+	if (procfs_line("/proc/self/stack", stack, sizeof(stack)))
+		tell_source(s, "stacks.kernel", "/proc", "");
+	else
+		tell_source(s, "stacks.kernel", "off", "/proc/PID/stack needs CAP_SYS_ADMIN");
 	return 0;
 }
 
@@ -866,7 +930,7 @@ static void begin(struct session *s)
 		server_seen(s, s->dev[i].tgid);
 		s->dev[i].wanted = true;
 	}
-	adopt_find(s->adopt, s->watch, s->kdevs, frozen_dev, s, s->start_ns);
+	adopt_find(s->adopt, s->watch, s->kdevs, frozen_dev, s, now_ns());
 }
 
 int session_open(const struct session_config *cfg, struct session **out, char *err, size_t err_len)
@@ -916,13 +980,24 @@ static int driver_came(struct session *s, uint64_t now)
 {
 	char err[256];
 
+	int res;
+
 	if (s->driver || now - s->module_ns < MODULE_NS)
 		return 0;
 	s->module_ns = now;
-	if (access("/sys/module/ublk_drv", F_OK))
+	if (!hooks_driver_there())
 		return 0;
 	attach_detach(s);
-	return attach(s, err, sizeof(err));
+	s->start_ns = now;
+	res = attach(s, err, sizeof(err));
+	if (res) {
+		attach_detach(s);
+		fprintf(stderr, "gfs-trace: ublk_drv was loaded, but: %s\n", err);
+		return res;
+	}
+	/* It did not wait for us. */
+	begin(s);
+	return 0;
 }
 
 int session_step(struct session *s, int timeout_ms)
@@ -930,8 +1005,9 @@ int session_step(struct session *s, int timeout_ms)
 	uint64_t now = now_ns(), due = s->tick_ns + (s->busy && !s->young ? SLOW_TICK_NS : TICK_NS);
 	int wait = due > now ? (int)((due - now) / NSEC_PER_MSEC) + 1 : 0, res;
 
+	s->burst = 0;
 	res = ring_buffer__poll(s->ring, MIN(wait, timeout_ms));
-	if (res < 0 && res != -EINTR)
+	if (res < 0 && res != -EINTR && res != -ECANCELED)
 		return res;
 	now = now_ns();
 	if (now < due)
@@ -949,7 +1025,8 @@ void session_close(struct session *s)
 	if (!s)
 		return;
 	if (s->ring) {
-		ring_buffer__consume(s->ring);
+		s->burst = 0;
+		(void)ring_buffer__consume(s->ring);
 		tick(s, now_ns());
 		tell_hists(s);
 		join_expire(s->join, UINT64_MAX);

@@ -15,7 +15,8 @@ struct sink {
 	/* Either may be NULL. */
 	void (*record)(struct sink *s, const struct rec *r);
 	void (*finding)(struct sink *s, const struct finding *f, enum finding_event ev);
-	/* Write the rest, close, free. m is complete. 0 or -errno of the first failed write. */
+	/* Write the rest, close, free. m is complete. 0 or -errno of the first failed write. m
+	 * NULL: it came to nothing; free, and leave a file as it was before. */
 	int (*close)(struct sink *s, const struct model *m);
 };
 

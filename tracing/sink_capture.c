@@ -159,7 +159,7 @@ static int capture_close(struct sink *s, const struct model *m)
 {
 	struct capture_sink *k = container_of(s, struct capture_sink, s);
 	struct line *l, *next;
-	int ret = k->err, rc;
+	int ret = m ? k->err : -ECANCELED, rc;
 
 	/* Never triggered: what the session was, and that it ended, is still worth a file. */
 	if (k->ring_ns) {
@@ -172,7 +172,7 @@ static int capture_close(struct sink *s, const struct model *m)
 		drain(k, &k->ring);
 		while (!list_empty(&k->sticky))
 			line_free(k, list_first_entry(&k->sticky, struct line, node));
-		ret = k->err;
+		ret = m ? k->err : -ECANCELED;
 	}
 	if (ret) {
 		out_abandon(k->out);

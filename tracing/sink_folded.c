@@ -101,14 +101,17 @@ static void folded_finding(struct sink *s, const struct finding *f, enum finding
 	tl_finding(&container_of(s, struct folded, sink)->t, f, ev);
 }
 
-static int folded_close(struct sink *s, const struct model *m __unused)
+static int folded_close(struct sink *s, const struct model *m)
 {
 	struct folded *d = container_of(s, struct folded, sink);
-	int rc;
+	int rc = 0;
 
-	for (size_t i = 0; i < d->t.nr_findings; i++)
+	for (size_t i = 0; m && i < d->t.nr_findings; i++)
 		put_finding(out_file(d->out), &d->t, d->t.finding[i]);
-	rc = out_close(d->out);
+	if (m)
+		rc = out_close(d->out);
+	else
+		out_abandon(d->out);
 	tl_free(&d->t);
 	free(d);
 	return rc;

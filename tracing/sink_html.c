@@ -383,14 +383,18 @@ static void html_finding(struct sink *s, const struct finding *f, enum finding_e
 	tl_finding(&container_of(s, struct html, sink)->t, f, ev);
 }
 
-static int html_close(struct sink *s, const struct model *m __unused)
+static int html_close(struct sink *s, const struct model *m)
 {
 	struct html *h = container_of(s, struct html, sink);
-	int rc;
+	int rc = 0;
 
-	tl_finish(&h->t);
-	write_page(h);
-	rc = out_close(h->out);
+	if (m) {
+		tl_finish(&h->t);
+		write_page(h);
+		rc = out_close(h->out);
+	} else {
+		out_abandon(h->out);
+	}
 	tl_free(&h->t);
 	free(h);
 	return rc;

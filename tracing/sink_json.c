@@ -419,15 +419,19 @@ static void json_record(struct sink *s, const struct rec *r)
 static int json_close(struct sink *s, const struct model *m)
 {
 	struct json_sink *k = container_of(s, struct json_sink, s);
-	struct json_object *o = line_new("summary");
-	const struct rec_counts none = {0}, *c = model_counts(m);
+	const struct rec_counts none = {0}, *c = m ? model_counts(m) : NULL;
+	struct json_object *o;
 	int ret;
 
+	if (!m)
+		goto out;
+	o = line_new("summary");
 	add_always(o, "findings", k->nr_findings);
 	add_always(o, "open", k->nr_open);
 	add_always(o, "exit", (uint64_t)model_exit_status(m));
 	add_counts(o, c ? c : &none);
 	put_line(k, o, true);
+out:
 	errno = 0;
 	if (k->f != stdout && fclose(k->f) && !k->err)
 		k->err = errno ? -errno : -EIO;

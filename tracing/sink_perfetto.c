@@ -217,12 +217,12 @@ static void perfetto_finding(struct sink *s, const struct finding *f, enum findi
 	tl_finding(&container_of(s, struct perfetto, sink)->t, f, ev);
 }
 
-static int perfetto_close(struct sink *s, const struct model *m __unused)
+static int perfetto_close(struct sink *s, const struct model *m)
 {
 	struct perfetto *p = container_of(s, struct perfetto, sink);
-	int rc = write_all(p);
+	int rc = m ? write_all(p) : 0;
 
-	if (rc)
+	if (rc || !m)
 		out_abandon(p->out);
 	else
 		rc = out_close(p->out);

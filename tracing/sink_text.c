@@ -269,11 +269,13 @@ static void text_record(struct sink *s, const struct rec *r)
 static int text_close(struct sink *s, const struct model *m)
 {
 	struct text_sink *k = container_of(s, struct text_sink, s);
-	const struct rec_counts none = {0}, *c = model_counts(m);
+	const struct rec_counts none = {0}, *c = m ? model_counts(m) : NULL;
 	char text[400];
 	size_t at = 0;
 	int ret = 0;
 
+	if (!m)
+		goto out;
 	if (!c)
 		c = &none;
 	words_add(text, sizeof(text), &at, "%llu findings, %llu of them open.",
@@ -290,6 +292,7 @@ static int text_close(struct sink *s, const struct model *m)
 	if (k->nr_hooks_off)
 		fprintf(k->f, "%u of %u hooks are off (gfs-trace probes says why).\n",
 			k->nr_hooks_off, k->nr_hooks);
+out:
 	errno = 0;
 	if (fflush(k->f) || ferror(k->f))
 		ret = errno ? -errno : -EIO;

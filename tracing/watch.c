@@ -29,7 +29,7 @@ struct told {
 struct daemon {
 	uint32_t pid;
 	struct daemon_spans *spans;
-	uint64_t not_before_ns;
+	uint64_t not_before_ns, told_ns;
 };
 
 struct watch {
@@ -188,6 +188,21 @@ static struct daemon *daemon_find(struct watch *w, uint32_t pid)
 	return NULL;
 }
 
+/* Room for a daemon: servers without spans, and those that are gone, give theirs up. */
+static struct daemon *daemon_new(struct watch *w, uint32_t pid)
+{
+	struct daemon *d = NULL;
+
+	if (w->nr_daemons < DAEMONS_MAX)
+		d = &w->daemon[w->nr_daemons++];
+	for (unsigned int i = 0; !d && i < w->nr_daemons; i++)
+		if (!w->daemon[i].spans)
+			d = &w->daemon[i];
+	if (d)
+		*d = (struct daemon){.pid = pid};
+	return d;
+}
+
 static void on_span(void *ctx, const struct rec *r)
 {
 	struct watch *w = ctx;
@@ -209,13 +224,14 @@ void watch_daemon(struct watch *w, uint32_t pid, uint64_t now)
 {
 	struct daemon *d = daemon_find(w, pid);
 	char err[128];
+	int res;
 
-	if (!d) {
-		if (w->nr_daemons == DAEMONS_MAX)
-			return;
-		d = &w->daemon[w->nr_daemons++];
-		*d = (struct daemon){.pid = pid};
-	}
+	if (!d)
+		d = daemon_new(w, pid);
+	/* Once a tick, of however many devices it serves. */
+	if (!d || d->told_ns == now)
+		return;
+	d->told_ns = now;
 	if (!d->spans && now >= d->not_before_ns &&
 	    daemon_spans_open(pid, &d->spans, err, sizeof(err))) {
 		d->spans = NULL;
@@ -225,8 +241,15 @@ void watch_daemon(struct watch *w, uint32_t pid, uint64_t now)
 		return;
 	w->now = now;
 	w->spans = 0;
-	if (daemon_spans_read(d->spans, on_span, w) == -ESRCH)
+	res = daemon_spans_read(d->spans, on_span, w);
+	if (res == -ESRCH) {
 		watch_forget(w, pid);
+	} else if (res < 0) {
+		/* It runs another program now, perhaps: look anew, later. */
+		daemon_spans_close(d->spans);
+		d->spans = NULL;
+		d->not_before_ns = now + RETRY_NS;
+	}
 }
 
 void watch_forget(struct watch *w, uint32_t pid)

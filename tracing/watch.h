@@ -19,7 +19,8 @@ void watch_free(struct watch *w);
 /* Tell thread `tid` as REC_TASK, with its user stack if `user`; and the parents that link it to
  * other tasks. */
 void watch_task(struct watch *w, uint32_t tid, bool user, uint64_t now);
-/* Process pid serves devices: tell its open spans (first time: look whether it has any). */
+/* Process pid serves devices: tell its open spans (first time: look whether it has any), once for
+ * each `now`. */
 void watch_daemon(struct watch *w, uint32_t pid, uint64_t now);
 /* It ended. */
 void watch_forget(struct watch *w, uint32_t pid);

@@ -28,6 +28,15 @@ static const struct {
 	struct sink *(*open)(const char *path, char *err, size_t err_len);
 } sinks[] = {{sink_html}, {sink_perfetto}, {sink_folded}};
 
+static int finish(struct sink *s)
+{
+	struct model *m = model_new(&(struct model_config){.on_finding = NULL});
+	int r = s->close(s, m);
+
+	model_free(m);
+	return r;
+}
+
 /* What a sink writes of the made-up session; the caller frees. */
 static char *written(struct sink *(*new_sink)(const char *, char *, size_t))
 {
@@ -39,7 +48,7 @@ static char *written(struct sink *(*new_sink)(const char *, char *, size_t))
 	s = new_sink(path, err, sizeof(err));
 	assert_non_null(s);
 	sample_run(&s, 1);
-	assert_int_equal(s->close(s, NULL), 0);
+	assert_int_equal(finish(s), 0);
 	assert_int_equal(file_read_all(AT_FDCWD, path, 1 << 28, &text, &len), 0);
 	unlink(path);
 	return text;
@@ -335,7 +344,7 @@ static void a_full_disk_is_told_and_leaves_the_old_report(void **state)
 
 		assert_non_null(s);
 		sample_run(&s, 1);
-		assert_int_equal(s->close(s, NULL), -ENOSPC);
+		assert_int_equal(finish(s), -ENOSPC);
 	}
 	/* While it is not closed, nothing has the asked name but what was there. */
 	snprintf(path, sizeof(path), "%s/report", dir);
@@ -349,10 +358,35 @@ static void a_full_disk_is_told_and_leaves_the_old_report(void **state)
 		assert_int_equal(pread(fd, text, 7, 0), 3);
 		assert_string_equal(text, "old");
 		assert_int_equal(files_in(dir), 2);
-		assert_int_equal(s->close(s, NULL), 0);
+		assert_int_equal(finish(s), 0);
 	}
 	assert_int_equal(files_in(dir), 1);
 	close(fd);
+	unlink(path);
+}
+
+static void a_run_that_came_to_nothing_leaves_the_old_report(void **state)
+{
+	char path[96], err[256], *text;
+	size_t len;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/report", dir);
+	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_int_equal(write(fd, "old", 3), 3);
+	close(fd);
+	for (unsigned int i = 0; i <= ARRAY_SIZE(sinks); i++) {
+		struct sink *s = i < ARRAY_SIZE(sinks) ? sinks[i].open(path, err, sizeof(err))
+						       : sink_capture(path, 0, err, sizeof(err));
+
+		assert_non_null(s);
+		sample_run(&s, 1);
+		assert_int_not_equal(s->close(s, NULL), -ENOSPC);
+		assert_int_equal(files_in(dir), 1);
+		assert_int_equal(file_read_all(AT_FDCWD, path, 100, &text, &len), 0);
+		assert_int_equal(len, 3);
+		free(text);
+	}
 	unlink(path);
 }
 
@@ -451,6 +485,7 @@ int main(void)
 		cmocka_unit_test(folded_lines_are_comm_frames_and_a_count),
 		cmocka_unit_test(a_path_that_cannot_be_written_fails_before_anything_starts),
 		cmocka_unit_test(a_full_disk_is_told_and_leaves_the_old_report),
+		cmocka_unit_test(a_run_that_came_to_nothing_leaves_the_old_report),
 		cmocka_unit_test(too_many_commands_leave_the_long_ones),
 		cmocka_unit_test(a_request_that_a_look_does_not_name_is_over),
 	};

@@ -42,7 +42,7 @@ queue=/sys/block/${dev#/dev/}/queue
 trace_start --budget attr=1s,freeze=60s,request=60s,command=60s,start_dev=60s
 
 # Each of these freezes on every kernel there is.
-for setting in nr_requests=32 max_sectors_kb=128 wbt_lat_usec=0 iostats=0; do
+for setting in nr_requests=16 max_sectors_kb=128 wbt_lat_usec=0 iostats=0; do
 	attr=${setting%=*}
 	held_read
 	writer "$dev" "$attr" "${setting#*=}"
@@ -63,7 +63,7 @@ between "duration of the write to bdi/read_ahead_kb" "$(($(now_ms) - began))" 0 
 exit_status "$READER" "the read" 0
 
 # Nor does any, when the device is idle; nor when nobody serves it.
-echo 64 > "$queue/nr_requests"
+echo 32 > "$queue/nr_requests"
 bare_kill9
 wait_for 30 "quiesced device" dev_in_state "$dev" quiesced
 began=$(now_ms)

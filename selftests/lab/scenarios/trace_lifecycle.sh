@@ -11,7 +11,8 @@
 # shellcheck source=selftests/lab/scenarios/trace.lib
 . "$LAB/scenarios/trace.lib"
 
-rounds=20
+rounds=8
+[ "$LAB_FULL" != 1 ] || rounds=20
 budget=start_dev=60s,command=60s,freeze=60s,attr=60s,request=60s
 
 # bpf_is WHAT: the programs, maps and links in the kernel are those of before; for wait_for.

@@ -73,5 +73,6 @@ sort -n "$LAB_TMP/percent" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)
 read -r median low high < "$LAB_TMP/median"
 figure trace_overhead_percent "$median" "$low" "$high" "$pairs" "%"
 command figure --min-pairs "$pairs" trace_iops_ratio < "$LAB_TMP/iops" || :
+glidefs rm vm
 daemon_stop a
 awk -v m="$median" -v l="$limit" 'BEGIN { exit m > l }' || fail "$median % is over $limit %"
