@@ -193,6 +193,10 @@ static void draw_freeze(struct model *m, const struct rec_freeze *z, uint64_t en
 		f->verdict = V_FREEZE_SELF;
 		f->catalogue = "H10";
 	}
+	/* Nothing holds the queue any more: the freeze is about to end, and what held it has been said. */
+	if (was && !end_ns && f->verdict == V_FREEZE_PINNED && !f->nr_blockers &&
+	    was->f.nr_blockers)
+		return;
 	verdict_put(m, &s, f);
 }
 

@@ -561,6 +561,36 @@ static void no_cycle_is_claimed_without_proof(void **state)
 	done(&s);
 }
 
+static void what_was_proven_stays_when_the_request_is_gone(void **state)
+{
+	const struct finding *f;
+	struct stream s;
+	struct rec *r;
+
+	begin(&s);
+	for (uint64_t t = 1200; t <= 1600; t += 200) {
+		at(&s, t);
+		dev(&s, DEV_LIVE);
+		/* The server was killed, its request failed, and the freeze has not ended yet. */
+		if (t < 1600)
+			req(&s, 0, 5, 0, REQ_SERVER)->req.owner_tid = 701;
+		snap_end(&s);
+		freeze(&s, 1, 701, 100);
+		tick(&s, t + 1);
+	}
+	at(&s, 1700);
+	r = freeze(&s, 1, 701, 100);
+	r->freeze.wait_end_ns = r->freeze.end_ns = AT(1650);
+	tick(&s, 1701);
+	run(&s);
+	f = only(V_FREEZE_SELF, "H10");
+	assert_int_equal(res.nr, 2);
+	assert_int_equal(res.e[0].verdict, V_FREEZE_SELF);
+	assert_int_equal(res.e[1].ev, FINDING_CLOSE);
+	assert_int_equal(f->nr_blockers, 1);
+	done(&s);
+}
+
 static void pinned_becomes_a_deadlock_in_the_same_finding(void **state)
 {
 	const struct finding *f;
@@ -1292,6 +1322,7 @@ int main(void)
 		cmocka_unit_test(a_thread_that_waits_for_its_freezing_child_is_a_cycle),
 		cmocka_unit_test(no_cycle_is_claimed_without_proof),
 		cmocka_unit_test(pinned_becomes_a_deadlock_in_the_same_finding),
+		cmocka_unit_test(what_was_proven_stays_when_the_request_is_gone),
 		cmocka_unit_test(freeze_without_server_says_who_died_and_when),
 		cmocka_unit_test(attr_slow_without_a_freeze),
 		cmocka_unit_test(elevator_switch_on_its_own_is_slow),
