@@ -158,7 +158,7 @@ static int on_print(enum libbpf_print_level level, const char *fmt, va_list ap)
 	p = strstr(line, "prog '");
 	if (level == LIBBPF_WARN && p && strstr(line, "failed to"))
 		sscanf(p + 6, "%63[^']", failed_prog);
-	if (print_all)
+	if (print_all && level != LIBBPF_DEBUG)
 		vfprintf(stderr, fmt, ap);
 	return 0;
 }

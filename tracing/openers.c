@@ -90,14 +90,9 @@ static int32_t name_id(const char *name, const char *prefix, const char **rest)
 	return id > INT32_MAX ? -1 : (int32_t)id;
 }
 
-static int add_node(struct search *s, const char *dir, int32_t dev, bool cdev)
+static int add_number(struct search *s, dev_t rdev, int32_t dev, bool cdev)
 {
-	char path[512], line[32];
-	unsigned int maj, min;
-
-	snprintf(path, sizeof(path), "%s/dev", dir);
-	if (!procfs_line(path, line, sizeof(line)) || sscanf(line, "%u:%u", &maj, &min) != 2 ||
-	    s->nr >= NODES_MAX)
+	if (s->nr >= NODES_MAX)
 		return 0;
 	if (s->nr == s->cap) {
 		size_t cap = s->cap ? s->cap * 2 : 32;
@@ -108,8 +103,43 @@ static int add_node(struct search *s, const char *dir, int32_t dev, bool cdev)
 		s->node = more;
 		s->cap = cap;
 	}
-	s->node[s->nr++] = (struct node){.rdev = makedev(maj, min), .dev = dev, .cdev = cdev};
+	s->node[s->nr++] = (struct node){.rdev = rdev, .dev = dev, .cdev = cdev};
 	return 0;
+}
+
+static int add_node(struct search *s, const char *dir, int32_t dev, bool cdev)
+{
+	char path[512], line[32];
+	unsigned int maj, min;
+
+	snprintf(path, sizeof(path), "%s/dev", dir);
+	if (!procfs_line(path, line, sizeof(line)) || sscanf(line, "%u:%u", &maj, &min) != 2)
+		return 0;
+	return add_number(s, makedev(maj, min), dev, cdev);
+}
+
+/* DEL_DEV takes the char device out of sysfs first, and then waits for who holds it. Its minor is
+ * its id. */
+static int add_deleted_cdev(struct search *s)
+{
+	char line[64], name[32];
+	unsigned int maj;
+	int r = 0;
+	FILE *f;
+
+	for (size_t i = 0; i < s->nr; i++)
+		if (s->node[i].cdev)
+			return 0;
+	f = fopen("/proc/devices", "re");
+	while (f && !r && fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "Block", 5))
+			break;
+		if (sscanf(line, "%u %31s", &maj, name) == 2 && !strcmp(name, "ublk-char"))
+			r = add_number(s, makedev(maj, (unsigned int)s->dev), s->dev, true);
+	}
+	if (f)
+		fclose(f);
+	return r;
 }
 
 /* What other block devices (dm, md, …) built on the disk or partition. */
@@ -191,8 +221,11 @@ static const struct node *node_of(const struct search *s, const struct stat *st)
 static int32_t cdev_named(const struct search *s, const char *path)
 {
 	const char *base = strrchr(path, '/');
-	int32_t dev = name_id(base ? base + 1 : path, "ublkc", NULL);
+	const char *rest = "";
+	int32_t dev = name_id(base ? base + 1 : path, "ublkc", &rest);
 
+	if (*rest && strcmp(rest, " (deleted)"))
+		return -1;
 	for (size_t i = 0; dev >= 0 && i < s->nr; i++)
 		if (s->node[i].cdev && s->node[i].dev == dev)
 			return dev;
@@ -433,6 +466,8 @@ int procfs_openers(int32_t dev, void (*fn)(void *ctx, const struct rec_opener *o
 
 	if (!r)
 		r = add_nodes(&s, "block", "ublkb", false);
+	if (!r && dev >= 0)
+		r = add_deleted_cdev(&s);
 	/* Without a device there is nothing to hold, and the rest costs. */
 	if (!r && s.nr) {
 		look_at_swaps(&s);

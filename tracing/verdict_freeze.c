@@ -193,7 +193,8 @@ static void draw_freeze(struct model *m, const struct rec_freeze *z, uint64_t en
 		f->verdict = V_FREEZE_SELF;
 		f->catalogue = "H10";
 	}
-	/* Nothing holds the queue any more: the freeze is about to end, and what held it has been said. */
+	/* Nothing holds the queue any more: the freeze is about to end, and what held it has been
+	 * said. */
 	if (was && !end_ns && f->verdict == V_FREEZE_PINNED && !f->nr_blockers &&
 	    was->f.nr_blockers)
 		return;
@@ -242,6 +243,17 @@ static bool freeze_reports(const struct model *m, const struct rec_attr *a)
 	return false;
 }
 
+static uint64_t waits_now(const struct model *m, const struct rec_attr *a)
+{
+	struct mfreeze *x;
+
+	for (size_t i = 0; (x = vec_at(&m->freeze, i)); i++)
+		if (x->f.dev == a->dev && x->f.tid == a->tid && x->f.wait_ns && !x->f.wait_end_ns &&
+		    !x->f.end_ns)
+			return since(m->now, x->f.wait_ns);
+	return 0;
+}
+
 static void draw_attr(struct model *m, const struct rec_attr *a, uint64_t end_ns)
 {
 	struct subject s = {.family = FAM_ATTR, .dev = a->dev, .id = a->id};
@@ -251,7 +263,10 @@ static void draw_attr(struct model *m, const struct rec_attr *a, uint64_t end_ns
 	f->since_ns = a->start_ns;
 	f->end_ns = end_ns;
 	f->attr = *a;
-	if (a->freeze_ns)
+	/* The wait that goes on counts as well. */
+	if (!end_ns)
+		f->attr.freeze_ns += waits_now(m, a);
+	if (f->attr.freeze_ns)
 		f->catalogue = "H10";
 	snprintf(f->stage, sizeof(f->stage), "%s", end_ns ? "done" : "write");
 	set_waiter(m, f, a->tid, a->tgid, a->comm, a->cmdline);

@@ -111,7 +111,8 @@ static void say_owner(const struct blocker *b, struct line *l)
 		say(l, ", thread not known yet");
 		return;
 	}
-	say(l, ", thread %s", words_task(o->comm, o->tgid, o->tid, who, sizeof(who)));
+	say(l, b->queue.guessed ? ", probably thread %s" : ", thread %s",
+	    words_task(o->comm, o->tgid, o->tid, who, sizeof(who)));
 	if (o->kstack[0])
 		say(l, " in %.*s", (int)strcspn(o->kstack, ";+"), o->kstack);
 }
@@ -417,10 +418,10 @@ static const struct {
 static const char *special_advice(const struct finding *f)
 {
 	if (f->verdict == V_FREEZE_SELF && f->nr_cycle > 3)
-		return "Killing the child does not help (it waits in D state): make the server's "
-		       "thread "
-		       "answer the request, else reboot; serve I/O from a thread that waits for "
-		       "nobody.";
+		return "Killing the child does not help (it waits in D state); killing the server "
+		       "does: "
+		       "its requests fail or wait for recovery. Serve I/O from a thread that waits "
+		       "for nobody.";
 	if (strcmp(f->catalogue, "H7") == 0)
 		return "A thread that serves I/O sent STOP_DEV and now cannot serve: stop from "
 		       "another "

@@ -94,7 +94,7 @@ note "$writes scheduler writes under load; $(jsonq --last "$TRACE_JSON" type=sum
 # It is not blind: all of this is in the capture.
 gfs-trace replay "$capture" --json > "$LAB_TMP/replay.json" || fail "replay of a clean capture: $?"
 equal "findings of a replay" "$(jsonq --count "$LAB_TMP/replay.json" type=finding)" 0
-for name in START_DEV STOP_DEV; do
-	seen=$(grep -c "$name" "$capture" || :)
-	[ "$seen" -ge "$volumes" ] || fail "the capture has $seen of $volumes $name"
+for nr in 6 7; do
+	seen=$(jsonq --count "$capture" "kind=cmd,nr=$nr,end_ns>=1")
+	[ "$seen" -ge "$volumes" ] || fail "the capture has $seen of $volumes commands $nr (START_DEV, STOP_DEV)"
 done

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 # lab: timeout=180 phases=2 host=no
+# lab: allow-log=I/O error, dev ublkb0, sector 8 op 0x0:.READ
 #
 # A server writes the scheduler of its own device from the thread that holds a request of it, or from a child
 # which that thread waits for. gfs-trace proves the cycle, and says what helps: killing the server does when
@@ -43,8 +44,10 @@ expect_that "$is" "cycle.*~$(field "$is" waiter.tid)" "cycle.*~$BARE"
 for i in 0 1 2 3; do
 	note "$(field "$is" "cycle.$i")"
 done
+id=$(field "$is" id)
 bare_kill9
-finding_wait 30 "event=close,$verdict"
+finding_wait 30 "event=close,id=$id"
+exit_status "$READER" "the read of a device whose server is gone" 1
 
 # The thread itself.
 bare_start self --self-deadlock
