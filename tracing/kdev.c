@@ -60,6 +60,7 @@
 	X(request, __sector, 0)                    \
 	X(request, start_time_ns, 0)               \
 	X(request, io_start_time_ns, 1)            \
+	X(request, deadline, 0)                    \
 	X(request, queuelist, 0)                   \
 	X(request, state, 0)                       \
 	X(blk_mq_hw_ctx, queue_num, 1)             \
@@ -102,8 +103,19 @@ struct dev_info {
 	uint64_t flags;
 };
 
+/*
+ * A request of a queue with iostats off has no time of its birth: it is as old as it has been seen.
+ * Its deadline changes with every issue, so a new request in the same place is not taken for the
+ * old one.
+ */
+struct seen {
+	uint64_t rq, deadline, first_ns;
+};
+#define SEEN_SLOTS 4096
+
 struct kdevs {
 	struct kmem *k;
+	struct seen seen[SEEN_SLOTS];
 	int off[M_NR];
 	int io_size, rq_size, word_size;
 	uint64_t idr; /* address of ublk_index_idr */
@@ -322,6 +334,15 @@ static char op_char(uint32_t cmd_flags)
 	return op < sizeof(ops) && ops[op] ? ops[op] : '?';
 }
 
+static uint64_t first_seen(struct kdevs *d, uint64_t rq, uint64_t deadline, uint64_t now)
+{
+	struct seen *s = &d->seen[(rq >> 6) % SEEN_SLOTS];
+
+	if (s->rq != rq || s->deadline != deadline)
+		*s = (struct seen){rq, deadline, now};
+	return s->first_ns;
+}
+
 /* Fill and tell a request. */
 static void req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, uint32_t state,
 		     uint32_t owner)
@@ -329,7 +350,7 @@ static void req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, 
 	struct kdevs *d = s->d;
 	char raw[4096];
 	uint32_t flags, len, rq_state, rq_op;
-	uint64_t sector, start = 0, q;
+	uint64_t sector, start = 0, q, deadline;
 
 	if (kmem_read(d->k, rq, raw, (size_t)d->rq_size))
 		return;
@@ -341,8 +362,11 @@ static void req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, 
 	memcpy(&start, raw + OFF(d, request, start_time_ns), 8);
 	if (!start && HAS(d, request, io_start_time_ns))
 		memcpy(&start, raw + OFF(d, request, io_start_time_ns), 8);
+	memcpy(&deadline, raw + OFF(d, request, deadline), 8);
 	if (q != s->q || rq_state == RQ_COMPLETE)
 		return;
+	if (!start || start > s->rec.t_ns)
+		start = first_seen(d, rq, deadline, s->rec.t_ns);
 	rq_op = flags & 0xff;
 	s->rec.req = (struct rec_req){
 		.dev = (int32_t)s->info.dev_id,
@@ -351,7 +375,7 @@ static void req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, 
 		.op = op_char(rq_op),
 		.sector = rq_op == 2 ? 0 : sector,
 		.nsectors = len >> 9,
-		.start_ns = start && start <= s->rec.t_ns ? start : s->rec.t_ns,
+		.start_ns = start,
 		.state = state,
 		.owner_tid = owner,
 	};

@@ -199,6 +199,14 @@ static int feed_dev(struct model *m, const struct rec_dev *r)
 	if (!d)
 		return r->dev < 0 ? 0 : -ENOMEM;
 	was_down = d->dev_ns && d->d.state == DEV_QUIESCED;
+	if (r->state == DEV_GONE) {
+		/* What comes under this number now is another device. */
+		memset(&d->server, 0, sizeof(d->server));
+		d->back_ns = d->quiesced_ns = d->recovery.id = 0;
+		d->cur.ns = 0;
+		d->cur.queue.nr = d->cur.req.nr = d->opener.nr = 0;
+		was_down = false;
+	}
 	d->d = *r;
 	d->dev_ns = m->now;
 	d->gone = r->state == DEV_GONE;
