@@ -42,7 +42,8 @@ struct gt_freeze_key {
 	__u32 tid, pad;
 };
 
-/* gt_freeze.flags: the outer function told of it, the inner one will too; the inner one undid it. */
+/* gt_freeze.flags: the outer function told of it, the inner one will too; the inner one undid it.
+ */
 #define GT_FREEZE_BY_OUTER 1
 #define GT_FREEZE_UNDONE   2
 

@@ -12,6 +12,7 @@ lint-cppcheck:
 	@cd $(srctree) && cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
 		--enable=warning,portability --suppress=missingInclude --suppress=missingIncludeSystem \
 		--suppress=normalCheckLevelMaxBranches --suppress=ctuuninitvar --suppress=memleak:*_test.c -DGFS_VERSION='"x"' -D__x86_64__ -D_GNU_SOURCE \
+		-D'LIBBPF_OPTS(t,n,...)=struct t n={__VA_ARGS__}' -D'bpf_object__for_each_program(p,o)=for(p=0;;)' \
 		-I. -Idaemon $(filter-out bpf/%,$(filter %.c,$(LINT_C)))
 lint-shell:
 	@cd $(srctree) && shellcheck -x -S warning -P SCRIPTDIR -P selftests/lab $(sort $(LINT_SH))

@@ -55,8 +55,8 @@ int run_close(struct run *run);
 void run_abandon(struct run *run);
 
 /*
- * The signal, after SIGINT, SIGTERM or SIGHUP, once run_signals() was called. A second signal ends the process at once:
- * nothing stays attached whatever ends it.
+ * The signal, after SIGINT, SIGTERM or SIGHUP, once run_signals() was called. A second signal ends
+ * the process at once: nothing stays attached whatever ends it.
  */
 extern volatile int run_stop;
 void run_signals(void);

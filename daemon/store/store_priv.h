@@ -38,8 +38,9 @@ int store_key_check(const char *key, bool prefix) __must_check;
 int store_file_open(const char *url, struct store **out, char *err, size_t err_len) __must_check;
 
 /*
- * bound.c: wrap a store whose operations may outlast their deadline; takes it over. The wrapper ends
- * them in time with -ETIMEDOUT (PUT, DELETE: ambiguous), but for PUTs of more than 1 MiB. -errno.
+ * bound.c: wrap a store whose operations may outlast their deadline; takes it over. The wrapper
+ * ends them in time with -ETIMEDOUT (PUT, DELETE: ambiguous), but for PUTs of more than 1 MiB.
+ * -errno.
  */
 int store_bound_wrap(struct store *below, struct store **out) __must_check;
 
