@@ -101,6 +101,17 @@ int out_close(struct out *o)
 	return rc;
 }
 
+int out_publish(struct out *o)
+{
+	if (!o->tmp)
+		return 0;
+	if (rename(o->tmp, o->path))
+		return -errno;
+	free(o->tmp);
+	o->tmp = NULL;
+	return 0;
+}
+
 void out_abandon(struct out *o)
 {
 	if (!o->borrowed)

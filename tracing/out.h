@@ -22,6 +22,11 @@ FILE *out_file(struct out *o);
 /* Give the file its name and free o. -errno of the first failed write: then the name is not
  * touched. */
 int out_close(struct out *o) __must_check;
+/*
+ * Give the file its name now and go on writing: for a file that is of use whatever its end. Nothing
+ * is abandoned after that. -errno.
+ */
+int out_publish(struct out *o) __must_check;
 /* Forget what was written, and free. */
 void out_abandon(struct out *o);
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A capture: every record as a line (rec.h). Flushed at each tick, so that a kill costs less than
- * one interval, and what is there replays. As a flight recorder (ring_ns) the last lines are kept
- * in memory, and before them those that a replay needs whatever their age: what the session is, its
- * hooks, and each device's last server. One thread.
+ * A capture: every record as a line (rec.h). It has its name from the first record on and is
+ * flushed at each tick, so that a kill costs less than one interval; a full disk ends it, and what
+ * is there replays. As a flight recorder (ring_ns) the last lines are kept in memory, and before
+ * them those that a replay needs whatever their age: what the session is, its hooks, and each
+ * device's last server. One thread.
  */
 #include "tracing/sink.h"
 
@@ -29,6 +30,7 @@ struct capture_sink {
 	struct sink s;
 	struct out *out;
 	int err; /* the first failed write; nothing is written after it */
+	bool published;
 	uint64_t ring_ns, last_ns, until_ns; /* until_ns: lines are written through */
 	bool asked;                          /* triggered, before the first record */
 	struct list_head sticky, ring;
@@ -47,9 +49,17 @@ static void put_text(struct capture_sink *k, const char *text, size_t len)
 
 static void flush(struct capture_sink *k)
 {
+	if (k->err)
+		return;
 	errno = 0;
-	if (!k->err && fflush(out_file(k->out)))
+	if (fflush(out_file(k->out)))
 		k->err = errno ? -errno : -EIO;
+	if (!k->err && !k->published) {
+		k->err = out_publish(k->out);
+		k->published = !k->err;
+	}
+	if (k->err)
+		fprintf(stderr, "gfs-trace: the capture ends here: %s\n", strerror(-k->err));
 }
 
 static void line_free(struct capture_sink *k, struct line *l)

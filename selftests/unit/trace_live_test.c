@@ -252,9 +252,12 @@ static void show(enum ending how)
 	struct rec r = {.kind = REC_META, .t_ns = NSEC_PER_SEC};
 	struct model *m = model_new(&cfg);
 	char err[256] = "";
+	/* Whoever runs the tests may have had it ignored (nohup). */
+	void (*was)(int) = signal(SIGHUP, SIG_DFL);
 	struct live *l = live_new(err, sizeof(err));
 	struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
 
+	(void)was;
 	setrlimit(RLIMIT_CORE, &no_core);
 	if (!l) {
 		printf("refused: %s\n", err);

@@ -113,9 +113,8 @@ exit_status "$READER" "the read" 0
 exit_status "$WRITER" "the write" 0
 wait_for 30 "end of all programs, maps and links" bpf_is before
 cp "$TRACE_JSON" "$LAB_TMP/live.json"
-# Under a temporary name or its own: what is there is what replays.
-cut=$(find "$LAB_TMP" -name 'killed*' -size +0 | head -n 1)
-[ -n "$cut" ] || fail "SIGKILL left no capture"
+cut=$LAB_TMP/killed
+[ -s "$cut" ] || fail "SIGKILL left no capture"
 status=0
 gfs-trace replay "$cut" --json > "$LAB_TMP/replay.json" || status=$?
 equal "exit status of a replay that ends in a stall" "$status" 3
@@ -152,8 +151,8 @@ kill -TERM "$TRACE_PID" 2> /dev/null || :
 exit_status "$TRACE_PID" "gfs-trace with a full disk" 1
 grep -qi 'no space' "$LAB_TMP/full.err" || fail "a full disk is not named: $(cat "$LAB_TMP/full.err")"
 wait_for 30 "end of all programs, maps and links" bpf_is before
+[ -s "$LAB_MNT/tiny/full" ] || fail "a full disk left no capture"
 for f in "$LAB_MNT/tiny/"*; do
-	[ -s "$f" ] || continue
 	status=0
 	gfs-trace replay "$f" --json > "$LAB_TMP/replay.json" 2> "$LAB_TMP/replay.err" || status=$?
 	case $status in
