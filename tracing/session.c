@@ -299,6 +299,24 @@ static void on_snapshot(void *ctx, const struct rec *r)
 		emit(l->s, r);
 }
 
+/* Latencies are kept by the address of a queue, which another device may get. */
+static void hists_forget(struct session *s, int32_t id)
+{
+	int fd = bpf_map__fd(hooks_skel(s->hooks)->maps.hists);
+	struct gt_hist_key key, prev;
+	struct gt_hist h;
+	bool more = !bpf_map_get_next_key(fd, NULL, &key);
+
+	for (int n = 0; more && n < OPEN_MAX; n++) {
+		bool ours = !bpf_map_lookup_elem(fd, &key, &h) && convert_dev(h.disk) == id;
+
+		prev = key;
+		more = !bpf_map_get_next_key(fd, &prev, &key);
+		if (ours)
+			bpf_map_delete_elem(fd, &prev);
+	}
+}
+
 /* The device is no more. The next one of this number has nothing in common with it. */
 static void dev_ended(struct session *s, struct dev *d, uint64_t at_ns)
 {
@@ -307,6 +325,7 @@ static void dev_ended(struct session *s, struct dev *d, uint64_t at_ns)
 	r->dev.dev = d->id;
 	r->dev.state = DEV_GONE;
 	emit(s, r);
+	hists_forget(s, d->id);
 	*d = (struct dev){.id = d->id, .born_ns = at_ns};
 }
 
