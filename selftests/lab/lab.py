@@ -178,7 +178,7 @@ class Lab:
         if status in ("hung", "crashed"):
             note(f"kernel log of {result.scenario.name}, last lines:")
             note("\n".join(kernel_log[-150:]))
-        found, lines = result.scenario.complaints(kernel_log)
+        found, lines = result.scenario.complaints(kernel_log, self.release)
         if found:
             result.complaints = lines
             note(f"the kernel complains during {result.scenario.name}:")
@@ -472,7 +472,7 @@ class Lab:
     def check_boot(self, guest):
         """Complaints from before the first scenario are told, once a run."""
         guest.listen(0.1)
-        _, lines = scenarios.Scenario.complaints(NoAllowance, self.read_kernel_log(guest))
+        _, lines = NoAllowance().complaints(self.read_kernel_log(guest), self.release)
         if lines and not self.boot_complaints:
             note(f"complaints of {self.release} while booting:")
             note("\n".join(lines))
@@ -602,8 +602,11 @@ class Lab:
             shutil.rmtree(self.dir, ignore_errors=True)
 
 
-class NoAllowance:
-    allow_log = []
+class NoAllowance(scenarios.Scenario):
+    """No scenario: nothing is declared."""
+
+    def __init__(self):  # pylint: disable=super-init-not-called
+        self.allow_log = []
 
 
 def commit():

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Scenarios: what their headers say, and what the kernel's log may not.
 
-A header line is "# lab: key=value ..."; allow-log takes the rest of its line.
+A header line is "# lab: key=value ..."; allow-log takes the rest of its line;
+allow-log@6.17 holds for that series only.
 """
 
 import os
@@ -49,12 +50,12 @@ class Scenario:
                     self._parse(match.group(1).strip())
 
     def _parse(self, text):
-        rest = re.search(r"(?:^|\s)(allow-log|append)=(.*)$", text)
+        rest = re.search(r"(?:^|\s)(allow-log|append)(?:@([\d.]+))?=(.*)$", text)
         if rest:
             if rest.group(1) == "append":
-                self.append = rest.group(2).strip()
+                self.append = rest.group(3).strip()
             else:
-                self.allow_log.append(re.compile(rest.group(2).strip()))
+                self.allow_log.append((rest.group(2), re.compile(rest.group(3).strip())))
             text = text[:rest.start()]
         for word in text.split():
             key, _, value = word.partition("=")
@@ -85,11 +86,16 @@ class Scenario:
                 return True
         return not self.kernels
 
-    def complaints(self, log):
+    def allowed(self, line, release):
+        """Did the scenario declare this message, for this kernel?"""
+        return any(rx.search(line) and (not series or (release + ".").startswith(series + "."))
+                   for series, rx in self.allow_log)
+
+    def complaints(self, log, release):
         """The lines of `log` (kernel messages of this scenario) that condemn it."""
         shown, remaining, found = [], 0, 0
         for line in log:
-            bad = COMPLAINT.search(line) and not any(a.search(line) for a in self.allow_log)
+            bad = COMPLAINT.search(line) and not self.allowed(line, release)
             if bad:
                 found += 1
                 remaining = TRACE_LINES if re.search(r"BUG|WARN|Oops|blocked|stall|protection",

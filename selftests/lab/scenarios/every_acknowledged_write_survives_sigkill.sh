@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 # lab: timeout=300 timeout-full=1200
+# The kernel warns by itself when a server is killed that holds a request.
+# lab: allow-log@6.17=WARNING: .* ublk_ch_release_work_fn
 #
 # SIGKILL at random moments, under random writes of all sizes, flushed or not, with uploads going on.  The
 # oracle stops its writers while the daemon is dead, so that nothing overwrites what a check is to find; it

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 # lab: timeout=150 timeout-full=600 phases=2 boot=own
+# The kernel warns by itself when a server is killed that holds a request.
+# lab: allow-log@6.17=WARNING: .* ublk_ch_release_work_fn
 #
 # ext4 on a volume, and programs that create, append, rewrite, rename, remove and fsync.  The daemon is
 # killed under them, and comes back; then the whole machine is reset.  The file system recovers from its

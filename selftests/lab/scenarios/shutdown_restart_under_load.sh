@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 # lab: timeout=400 timeout-full=1500
+# The kernel warns by itself when a server is killed that holds a request.
+# lab: allow-log@6.17=WARNING: .* ublk_ch_release_work_fn
 #
 # The daemon is stopped by SIGTERM and by SIGKILL in turn, and started again, under load on two volumes, one
 # with a file system: no hang, no error for anybody, no loss.

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
 # lab: timeout=180 phases=2 host=no
+# The kernel warns by itself when a server is killed that holds a request.
+# lab: allow-log@6.17=WARNING: .* ublk_ch_release_work_fn
 # lab: allow-log=I/O error, dev ublkb0, sector 8 op 0x0:.READ
 #
 # A server writes the scheduler of its own device from the thread that holds a request of it, or from a child
