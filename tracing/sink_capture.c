@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * A capture: every record as a line (rec.h). It has its name from the first record on and is
+ * A capture: every record as a line (rec.h). It has its name from the first tick on and is
  * flushed at each tick, so that a kill costs less than one interval; a full disk ends it, and what
  * is there replays. As a flight recorder (ring_ns) the last lines are kept in memory, and before
  * them those that a replay needs whatever their age: what the session is, its hooks, and each
@@ -146,7 +146,8 @@ static void capture_record(struct sink *s, const struct rec *r)
 		return;
 	}
 	put_text(k, k->buf, (size_t)len);
-	if (r->kind == REC_TICK || r->kind == REC_META || r->kind == REC_END)
+	/* Before the first tick the session may still come to nothing. */
+	if (r->kind == REC_TICK || r->kind == REC_END)
 		flush(k);
 }
 

@@ -380,7 +380,11 @@ static void a_run_that_came_to_nothing_leaves_the_old_report(void **state)
 						       : sink_capture(path, 0, err, sizeof(err));
 
 		assert_non_null(s);
-		sample_run(&s, 1);
+		/* A capture is of use whatever its end, once there is something in it. */
+		if (i < ARRAY_SIZE(sinks))
+			sample_run(&s, 1);
+		else
+			s->record(s, &(struct rec){.kind = REC_META, .t_ns = 1});
 		assert_int_not_equal(s->close(s, NULL), -ENOSPC);
 		assert_int_equal(files_in(dir), 1);
 		assert_int_equal(file_read_all(AT_FDCWD, path, 100, &text, &len), 0);
