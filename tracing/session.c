@@ -5,23 +5,14 @@
  * threshold is their state read from the driver's memory. So a quiet host costs a poll of four
  * small maps.
  */
-#include "tracing/session.h"
-#include "tracing/adopt.h"
-#include "tracing/convert.h"
-#include "tracing/hooks.h"
-#include "tracing/join.h"
-#include "tracing/kdev.h"
-#include "tracing/kmsg.h"
+#include "tracing/session_priv.h"
 #include "tracing/procfs.h"
-#include "tracing/watch.h"
 #include "bpf/gfs_trace.h"
 #include "bpf/gfs_trace.skel.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <dirent.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -29,66 +20,17 @@
 
 #define TICK_NS      (100 * NSEC_PER_MSEC)
 #define SLOW_TICK_NS (500 * NSEC_PER_MSEC) /* when all that is open is older than OLD_NS */
-#define OLD_NS       (5 * NSEC_PER_SEC)
-#define IDLE_TICK_NS (1 * NSEC_PER_SEC)
 #define SCAN_NS      (500 * NSEC_PER_MSEC) /* look for old requests on every device */
 #define SCAN_MAX_NS  (2 * NSEC_PER_SEC)
 #define STATS_NS     (2 * NSEC_PER_SEC)
 #define OPENERS_NS   (1 * NSEC_PER_SEC)
 #define MODULE_NS    (1 * NSEC_PER_SEC)
-#define DEVS_MAX     4096
-#define OPEN_MAX     4096 /* entries of a map looked at in one poll */
-#define OWNERS_MAX   64   /* server threads told at one tick */
-/* A freeze that outlived its queue, or whose thread is gone. */
-#define STALE_NS (10 * NSEC_PER_SEC)
 /* Events taken at once, a full ring at least: a flood of them must not keep the ticks away. */
 #define BURST_MAX 20000
 /* Inode of the first pid namespace (include/linux/proc_ns.h). */
 #define PID_NS_INIT_INO 0xeffffffcu
 
-struct dev {
-	int32_t id;
-	uint32_t tgid;      /* of the last server */
-	uint32_t start_tid; /* thread that submitted START_DEV */
-	char comm[REC_COMM_LEN], volume[REC_VOLUME_LEN];
-	bool wanted; /* tell a snapshot at this tick */
-	bool told;   /* the last snapshot that was told had requests */
-	bool present;
-	bool frozen;
-	bool recovering;  /* between START_ and END_USER_RECOVERY */
-	bool openers;     /* something waits for who holds it */
-	uint64_t old_ns;  /* age of the oldest request in the last look */
-	uint64_t born_ns; /* the last device of this number ended then */
-	unsigned int requests;
-};
-
-struct session {
-	struct session_config cfg;
-	struct kallsyms *syms;
-	struct hooks *hooks;
-	struct kmem *kmem;
-	struct kdevs *kdevs;
-	struct kmsg *kmsg;
-	struct watch *watch;
-	struct join *join;
-	struct ring_buffer *ring;
-	struct dev *dev;
-	unsigned int nr_devs;
-	struct adopt *adopt;
-	uint32_t owner[OWNERS_MAX];
-	unsigned int nr_owners;
-	uint64_t poll_min_ns; /* younger things are not told while open */
-	uint64_t start_ns, tick_ns, quiet_tick_ns, stats_ns, module_ns;
-	uint64_t scan_due_ns, openers_due_ns;
-	uint64_t last_ns; /* of the last record: they never go back */
-	uint64_t events, burst;
-	bool busy;  /* something is open past poll_min_ns */
-	bool young; /* some of it is younger than OLD_NS */
-	bool driver;
-	struct rec rec;
-};
-
-static void emit(void *ctx, const struct rec *r)
+void session_emit(void *ctx, const struct rec *r)
 {
 	struct session *s = ctx;
 
@@ -103,256 +45,13 @@ static void emit(void *ctx, const struct rec *r)
 	s->cfg.record(s->cfg.ctx, r);
 }
 
-static struct rec *rec_begin(struct session *s, enum rec_kind kind)
+struct rec *session_rec(struct session *s, enum rec_kind kind)
 {
 	memset(&s->rec, 0, sizeof(s->rec));
 	s->rec.kind = kind;
 	s->rec.t_ns = now_ns();
 	return &s->rec;
 }
-
-/* ---- devices ---- */
-
-static struct dev *dev_find(struct session *s, int32_t id)
-{
-	for (unsigned int i = 0; i < s->nr_devs; i++)
-		if (s->dev[i].id == id)
-			return &s->dev[i];
-	return NULL;
-}
-
-static struct dev *dev_get(struct session *s, int32_t id)
-{
-	struct dev *d = dev_find(s, id);
-
-	if (d || id < 0)
-		return d;
-	if (s->nr_devs == DEVS_MAX)
-		return NULL;
-	d = &s->dev[s->nr_devs++];
-	*d = (struct dev){.id = id};
-	return d;
-}
-
-/* Filters. A device that is not known yet passes, but for one that was asked for by number. */
-static bool dev_passes(struct session *s, int32_t id)
-{
-	const struct dev *d = dev_find(s, id);
-
-	if (s->cfg.dev >= 0 && id != s->cfg.dev && id >= 0)
-		return false;
-	if (s->cfg.pid && d && d->tgid && d->tgid != s->cfg.pid)
-		return false;
-	if (*s->cfg.volume && d && *d->volume && strcmp(d->volume, s->cfg.volume))
-		return false;
-	return true;
-}
-
-static void dev_want(struct session *s, int32_t id)
-{
-	struct dev *d = dev_get(s, id);
-
-	if (d && dev_passes(s, id))
-		d->wanted = true;
-}
-
-static void on_volume(void *ctx, int32_t id, const char *volume)
-{
-	struct session *s = ctx;
-	struct dev *d = *volume ? dev_get(s, id) : NULL;
-
-	if (d)
-		snprintf(d->volume, sizeof(d->volume), "%s", volume);
-}
-
-static void owner_note(struct session *s, uint32_t tid)
-{
-	for (unsigned int i = 0; i < s->nr_owners; i++)
-		if (s->owner[i] == tid)
-			return;
-	if (tid && s->nr_owners < OWNERS_MAX)
-		s->owner[s->nr_owners++] = tid;
-}
-
-struct look {
-	struct session *s;
-	struct dev *d;
-	bool tell;
-	uint32_t owner[64]; /* threads that serve a queue */
-	unsigned int nr_owners;
-	struct rec_queue orphan[16]; /* queues that nobody serves yet */
-	unsigned int nr_orphans;
-};
-
-static bool serves(const struct look *l, uint32_t tid)
-{
-	for (unsigned int i = 0; i < l->nr_owners; i++)
-		if (l->owner[i] == tid)
-			return true;
-	return false;
-}
-
-/*
- * The thread that should arm a queue that has no FETCH yet: the driver does not know it. If just
- * one thread of the server serves no queue and is not the one that sent START_DEV, it is that one.
- */
-static uint32_t idle_thread(const struct look *l, char comm[REC_COMM_LEN])
-{
-	struct rec *r = rec_begin(l->s, REC_TASK);
-	uint32_t found = 0, others = 0;
-	struct dirent *de;
-	char path[64];
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%u/task", l->d->tgid);
-	dir = l->d->tgid ? opendir(path) : NULL;
-	while (dir && (de = readdir(dir))) {
-		uint32_t tid = (uint32_t)strtoul(de->d_name, NULL, 10);
-
-		if (!tid || tid == l->d->start_tid || serves(l, tid) ||
-		    procfs_task(tid, &r->task) || !strncmp(r->task.comm, "iou-", 4))
-			continue;
-		/* The first thread is the likeliest to have sent START_DEV, if nobody saw who did.
-		 */
-		if (found && found != l->d->tgid && tid != l->d->tgid)
-			others++;
-		if (found && tid == l->d->tgid)
-			continue;
-		found = tid;
-		memcpy(comm, r->task.comm, REC_COMM_LEN);
-	}
-	if (dir)
-		closedir(dir);
-	return others ? 0 : found;
-}
-
-static void orphans_tell(struct look *l, uint64_t t_ns)
-{
-	char comm[REC_COMM_LEN] = "";
-	uint32_t tid = l->nr_orphans ? idle_thread(l, comm) : 0;
-
-	for (unsigned int i = 0; i < l->nr_orphans; i++) {
-		struct rec *r = rec_begin(l->s, REC_QUEUE);
-
-		r->t_ns = t_ns;
-		r->queue = l->orphan[i];
-		r->queue.owner_tid = tid;
-		r->queue.guessed = tid;
-		memcpy(r->queue.owner_comm, comm, sizeof(comm));
-		emit(l->s, r);
-		owner_note(l->s, tid);
-	}
-}
-
-static void on_snapshot(void *ctx, const struct rec *r)
-{
-	struct look *l = ctx;
-	struct dev *d = l->d;
-
-	switch (r->kind) {
-	case REC_DEV:
-		if (r->dev.tgid && r->dev.tgid != d->tgid) {
-			d->tgid = r->dev.tgid;
-			memcpy(d->comm, r->dev.comm, sizeof(d->comm));
-		}
-		convert_comm(d->tgid, d->comm);
-		d->frozen = r->dev.freeze_depth;
-		d->requests = 0;
-		d->old_ns = 0;
-		if (l->tell) {
-			l->s->rec = *r;
-			snprintf(l->s->rec.dev.volume, sizeof(l->s->rec.dev.volume), "%s",
-				 d->volume);
-			if (r->dev.tgid)
-				memcpy(l->s->rec.dev.comm, d->comm, sizeof(d->comm));
-			emit(l->s, &l->s->rec);
-		}
-		return;
-	case REC_REQ:
-		d->requests++;
-		d->old_ns = MAX(d->old_ns, r->t_ns - r->req.start_ns);
-		if (l->tell)
-			owner_note(l->s, r->req.owner_tid);
-		break;
-	case REC_QUEUE:
-		if (r->queue.owner_tid && l->nr_owners < ARRAY_SIZE(l->owner))
-			l->owner[l->nr_owners++] = r->queue.owner_tid;
-		if (!l->tell || r->queue.armed == r->queue.depth)
-			break;
-		if (!r->queue.owner_tid) {
-			/* Told at the end of the snapshot, when all owners are known. */
-			if (l->nr_orphans < ARRAY_SIZE(l->orphan)) {
-				l->orphan[l->nr_orphans++] = r->queue;
-				return;
-			}
-			break;
-		}
-		owner_note(l->s, r->queue.owner_tid);
-		break;
-	case REC_SNAP_END:
-		orphans_tell(l, r->t_ns);
-		break;
-	default:
-		break;
-	}
-	if (l->tell)
-		emit(l->s, r);
-}
-
-/* Latencies are kept by the address of a queue, which another device may get. */
-static void hists_forget(struct session *s, int32_t id)
-{
-	int fd = bpf_map__fd(hooks_skel(s->hooks)->maps.hists);
-	struct gt_hist_key key, prev;
-	struct gt_hist h;
-	bool more = !bpf_map_get_next_key(fd, NULL, &key);
-
-	for (int n = 0; more && n < OPEN_MAX; n++) {
-		bool ours = !bpf_map_lookup_elem(fd, &key, &h) && convert_dev(h.disk) == id;
-
-		prev = key;
-		more = !bpf_map_get_next_key(fd, &prev, &key);
-		if (ours)
-			bpf_map_delete_elem(fd, &prev);
-	}
-}
-
-/* The device is no more. The next one of this number has nothing in common with it. */
-static void dev_ended(struct session *s, struct dev *d, uint64_t at_ns)
-{
-	struct rec *r = rec_begin(s, REC_DEV);
-
-	r->dev.dev = d->id;
-	r->dev.state = DEV_GONE;
-	emit(s, r);
-	hists_forget(s, d->id);
-	*d = (struct dev){.id = d->id, .born_ns = at_ns};
-}
-
-/* Look at a device; tell it or not. A known device that is no more is told as gone. */
-static void dev_look(struct session *s, struct dev *d, uint64_t now, bool tell)
-{
-	struct look l = {.s = s, .d = d, .tell = tell};
-	int res = s->kdevs ? kdevs_snapshot(s->kdevs, d->id, now, on_snapshot, &l) : -ENOSYS;
-
-	if (!res) {
-		d->present = true;
-		if (tell)
-			d->told = d->requests;
-	} else if (res == -ENODEV && d->present) {
-		dev_ended(s, d, now);
-	}
-}
-
-static void devs_discover(struct session *s)
-{
-	static int32_t ids[DEVS_MAX];
-	int n = s->kdevs ? kdevs_list(s->kdevs, ids, DEVS_MAX) : 0;
-
-	for (int i = 0; i < n; i++)
-		dev_get(s, ids[i]);
-}
-
 /* ---- servers ---- */
 
 static void server_seen(struct session *s, uint32_t tgid)
@@ -367,37 +66,37 @@ static void server_seen(struct session *s, uint32_t tgid)
 
 static void on_cmd(struct session *s, const struct gt_cmd *c)
 {
-	struct rec *r = rec_begin(s, REC_CMD);
+	struct rec *r = session_rec(s, REC_CMD);
 	struct dev *d;
 	uint32_t nr;
 
 	convert_cmd(c, &r->cmd);
 	nr = r->cmd.nr;
 	join_cmd(s->join, &r->cmd);
-	if (!dev_passes(s, r->cmd.dev))
+	if (!session_passes(s, r->cmd.dev))
 		return;
-	emit(s, r);
+	session_emit(s, r);
 	if (nr == CMD_GET_FEATURES || nr == CMD_ADD_DEV)
 		return;
-	d = dev_get(s, (int32_t)c->dev_id);
+	d = session_dev(s, (int32_t)c->dev_id);
 	if (d && (nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY))
 		d->recovering = nr == CMD_START_USER_RECOVERY && c->res >= 0;
 	/* Its number may be in use again before anybody looks. */
 	if (d && d->present && nr == CMD_DEL_DEV && c->res >= 0)
-		dev_ended(s, d, c->end_ns);
+		session_dev_ended(s, d, c->end_ns);
 	/* What it changed: state, server, or that the device is gone. */
 	if (nr == CMD_DEL_DEV || nr == CMD_DEL_DEV_ASYNC || nr == CMD_START_DEV ||
 	    nr == CMD_STOP_DEV || nr == CMD_START_USER_RECOVERY || nr == CMD_END_USER_RECOVERY)
-		dev_want(s, (int32_t)c->dev_id);
+		session_want(s, (int32_t)c->dev_id);
 }
 
 static void on_server(struct session *s, const struct gt_server *g)
 {
-	struct rec *r = rec_begin(s, REC_SERVER);
+	struct rec *r = session_rec(s, REC_SERVER);
 	struct dev *d;
 
 	convert_server(g, &r->server);
-	d = dev_get(s, r->server.dev);
+	d = session_dev(s, r->server.dev);
 	if (d && !g->gone) {
 		d->tgid = r->server.tgid;
 		memcpy(d->comm, r->server.comm, sizeof(d->comm));
@@ -406,28 +105,28 @@ static void on_server(struct session *s, const struct gt_server *g)
 		r->server.tgid = d->tgid;
 		memcpy(r->server.comm, d->comm, sizeof(d->comm));
 	}
-	if (dev_passes(s, r->server.dev))
-		emit(s, r);
+	if (session_passes(s, r->server.dev))
+		session_emit(s, r);
 	if (g->gone)
-		dev_want(s, (int32_t)g->minor);
+		session_want(s, (int32_t)g->minor);
 	else
 		server_seen(s, g->task.tgid);
 }
 
 static void on_span(struct session *s, const struct gt_span *g)
 {
-	struct rec *r = rec_begin(s, REC_SPAN);
+	struct rec *r = session_rec(s, REC_SPAN);
 	struct rec_span *sp = &r->span;
 	const struct dev *d;
 
 	convert_span(g, sp);
-	d = dev_find(s, sp->dev);
+	d = session_dev_find(s, sp->dev);
 	/* The last words about a device that ended say nothing of the next one of its number. */
 	if (!d || sp->start_ns >= d->born_ns)
-		on_volume(s, sp->dev, sp->volume);
+		session_volume(s, sp->dev, sp->volume);
 	join_span(s->join, sp, s->start_ns);
-	if (dev_passes(s, sp->dev))
-		emit(s, r);
+	if (session_passes(s, sp->dev))
+		session_emit(s, r);
 }
 
 static int on_event(void *ctx, void *data, size_t len)
@@ -441,22 +140,22 @@ static int on_event(void *ctx, void *data, size_t len)
 		on_cmd(s, data);
 		break;
 	case GT_FREEZE:
-		r = rec_begin(s, REC_FREEZE);
+		r = session_rec(s, REC_FREEZE);
 		convert_freeze(data, &r->freeze);
-		if (dev_passes(s, r->freeze.dev))
-			emit(s, r);
+		if (session_passes(s, r->freeze.dev))
+			session_emit(s, r);
 		break;
 	case GT_ATTR:
-		r = rec_begin(s, REC_ATTR);
+		r = session_rec(s, REC_ATTR);
 		convert_attr(data, &r->attr);
-		if (dev_passes(s, r->attr.dev))
-			emit(s, r);
+		if (session_passes(s, r->attr.dev))
+			session_emit(s, r);
 		break;
 	case GT_ELV:
-		r = rec_begin(s, REC_ELV);
+		r = session_rec(s, REC_ELV);
 		convert_elv(data, &r->elv);
-		if (dev_passes(s, r->elv.dev))
-			emit(s, r);
+		if (session_passes(s, r->elv.dev))
+			session_emit(s, r);
 		break;
 	case GT_SERVER:
 		on_server(s, data);
@@ -467,173 +166,19 @@ static int on_event(void *ctx, void *data, size_t len)
 	}
 	return ++s->burst < BURST_MAX ? 0 : -ECANCELED;
 }
-
-/* ---- what is open ---- */
-
-/* Calls fn for each entry of a hash map; fn returns true to have the entry deleted. */
-static void map_each(struct session *s, struct bpf_map *map, void *key, void *value,
-		     size_t key_size,
-		     bool (*fn)(struct session *s, const void *value, uint64_t now), uint64_t now)
-{
-	int fd = bpf_map__fd(map), n = 0;
-	char prev[64];
-	bool more = !bpf_map_get_next_key(fd, NULL, key);
-
-	while (more && n++ < OPEN_MAX) {
-		bool found = !bpf_map_lookup_elem(fd, key, value);
-
-		memcpy(prev, key, key_size);
-		more = !bpf_map_get_next_key(fd, prev, key);
-		if (found && fn(s, value, now))
-			bpf_map_delete_elem(fd, prev);
-	}
-}
-
-static bool open_old(struct session *s, uint64_t start_ns, uint64_t now)
-{
-	if (start_ns + s->poll_min_ns > now)
-		return false;
-	s->busy = true;
-	s->young |= start_ns + OLD_NS > now;
-	return true;
-}
-
-static bool thread_gone(uint32_t tgid)
-{
-	return kill((pid_t)tgid, 0) && errno == ESRCH;
-}
-
-static bool open_cmd(struct session *s, const void *value, uint64_t now)
-{
-	const struct gt_cmd *c = value;
-	struct rec *r;
-	struct dev *d;
-
-	adopt_end(s->adopt, c->task.tid);
-	if (!open_old(s, c->submit_ns, now))
-		return false;
-	r = rec_begin(s, REC_CMD);
-	convert_cmd(c, &r->cmd);
-	/* Its process ended before a worker took it: no end will come. */
-	if (now - c->submit_ns > STALE_NS && thread_gone(c->task.tgid)) {
-		r->cmd.end_ns = now;
-		r->cmd.res = -ESRCH;
-	}
-	if (!dev_passes(s, r->cmd.dev))
-		return r->cmd.end_ns;
-	emit(s, r);
-	if (r->cmd.end_ns)
-		return true;
-	if (r->cmd.nr != CMD_ADD_DEV)
-		dev_want(s, r->cmd.dev);
-	d = dev_find(s, r->cmd.dev);
-	if (d && r->cmd.nr == CMD_START_DEV)
-		d->start_tid = c->submit_tid;
-	if (d && (r->cmd.nr == CMD_DEL_DEV || r->cmd.nr == CMD_STOP_DEV ||
-		  r->cmd.nr == CMD_TRY_STOP_DEV))
-		d->openers = true;
-	owner_note(s, r->cmd.tid);
-	return false;
-}
-
-static bool open_freeze(struct session *s, const void *value, uint64_t now)
-{
-	const struct gt_freeze *f = value;
-	struct rec *r;
-
-	if (!f->wait_end_ns)
-		adopt_end(s->adopt, f->task.tid);
-	/* The thread went on and the queue is gone or stays frozen on purpose: nothing waits. */
-	if (f->wait_end_ns && now - f->wait_end_ns > STALE_NS)
-		return true;
-	/* A long wait that ended is told for a while, in case nobody unfreezes the queue (it is
-	 * going away). */
-	if (f->wait_end_ns &&
-	    (f->wait_end_ns - f->wait_ns < s->poll_min_ns || now - f->wait_end_ns > IDLE_TICK_NS))
-		return false;
-	if (!open_old(s, f->start_ns, now))
-		return false;
-	if (now - f->start_ns > STALE_NS && thread_gone(f->task.tgid))
-		return true;
-	r = rec_begin(s, REC_FREEZE);
-	convert_freeze(f, &r->freeze);
-	if (!dev_passes(s, r->freeze.dev))
-		return false;
-	emit(s, r);
-	if (!f->wait_end_ns) {
-		dev_want(s, r->freeze.dev);
-		owner_note(s, r->freeze.tid);
-	}
-	return false;
-}
-
-static bool open_attr(struct session *s, const void *value, uint64_t now)
-{
-	const struct gt_attr *a = value;
-	struct rec *r;
-
-	if (!open_old(s, a->start_ns, now))
-		return false;
-	r = rec_begin(s, REC_ATTR);
-	convert_attr(a, &r->attr);
-	if (dev_passes(s, r->attr.dev)) {
-		emit(s, r);
-		dev_want(s, r->attr.dev);
-	}
-	return now - a->start_ns > STALE_NS && thread_gone(a->task.tgid);
-}
-
-static bool open_elv(struct session *s, const void *value, uint64_t now)
-{
-	const struct gt_elv *e = value;
-	struct rec *r;
-
-	if (!open_old(s, e->start_ns, now))
-		return false;
-	r = rec_begin(s, REC_ELV);
-	convert_elv(e, &r->elv);
-	if (dev_passes(s, r->elv.dev)) {
-		emit(s, r);
-		dev_want(s, r->elv.dev);
-	}
-	return now - e->start_ns > STALE_NS && thread_gone(e->task.tgid);
-}
-
-static void poll_open(struct session *s, uint64_t now)
-{
-	struct gfs_trace_bpf *skel = hooks_skel(s->hooks);
-	union {
-		struct gt_cmd cmd;
-		struct gt_freeze freeze;
-		struct gt_attr attr;
-		struct gt_elv elv;
-	} v;
-	union {
-		struct gt_cmd_key cmd;
-		struct gt_freeze_key freeze;
-		uint32_t tid;
-	} k;
-
-	s->busy = s->young = false;
-	map_each(s, skel->maps.cmds, &k, &v, sizeof(k.cmd), open_cmd, now);
-	map_each(s, skel->maps.freezes, &k, &v, sizeof(k.freeze), open_freeze, now);
-	map_each(s, skel->maps.attrs, &k, &v, sizeof(k.tid), open_attr, now);
-	map_each(s, skel->maps.elvs, &k, &v, sizeof(k.tid), open_elv, now);
-}
-
 /* What hung before we came, if it still does. */
 static void on_adopted(void *ctx, const struct rec *r, uint32_t tid, bool hangs)
 {
 	struct session *s = ctx;
 	int32_t dev = r->kind == REC_CMD ? r->cmd.dev : r->freeze.dev;
 
-	if (dev_passes(s, dev))
-		emit(s, r);
+	if (session_passes(s, dev))
+		session_emit(s, r);
 	if (!hangs)
 		return;
 	s->busy = true;
-	owner_note(s, tid);
-	dev_want(s, dev);
+	session_owner(s, tid);
+	session_want(s, dev);
 }
 
 /* The device that a thread which waits for a freeze waits for: the only frozen one, else unknown.
@@ -658,13 +203,13 @@ static int32_t frozen_dev(void *ctx)
 static void on_opener(void *ctx, const struct rec_opener *o)
 {
 	struct session *s = ctx;
-	const struct dev *d = dev_find(s, o->dev);
-	struct rec *r = rec_begin(s, REC_OPENER);
+	const struct dev *d = session_dev_find(s, o->dev);
+	struct rec *r = session_rec(s, REC_OPENER);
 
 	if (!d || !d->openers)
 		return;
 	r->opener = *o;
-	emit(s, r);
+	session_emit(s, r);
 }
 
 /* A walk through all processes serves every device that needs it, and must not become the load. */
@@ -691,7 +236,7 @@ static void tick_openers(struct session *s, uint64_t now)
 
 static void on_kmsg(void *ctx, const struct rec *r)
 {
-	emit(ctx, r);
+	session_emit(ctx, r);
 }
 
 static void tell_hists(struct session *s)
@@ -703,33 +248,33 @@ static void tell_hists(struct session *s)
 
 	for (int n = 0; more && n < OPEN_MAX; n++) {
 		bool found = !bpf_map_lookup_elem(fd, &key, &h);
-		struct rec *r = rec_begin(s, REC_HIST);
+		struct rec *r = session_rec(s, REC_HIST);
 
 		prev = key;
 		more = !bpf_map_get_next_key(fd, &prev, &key);
 		r->hist.dev = found ? convert_dev(h.disk) : -1;
-		if (r->hist.dev < 0 || !dev_passes(s, r->hist.dev))
+		if (r->hist.dev < 0 || !session_passes(s, r->hist.dev))
 			continue;
 		snprintf(r->hist.what, sizeof(r->hist.what), "total");
 		r->hist.op = (char)prev.op;
 		r->hist.count = h.count;
 		r->hist.sum_ns = h.sum_ns;
 		memcpy(r->hist.bucket, h.bucket, sizeof(r->hist.bucket));
-		emit(s, r);
+		session_emit(s, r);
 	}
 }
 
 static void tell_counts(struct session *s)
 {
 	struct gfs_trace_bpf *skel = hooks_skel(s->hooks);
-	struct rec *r = rec_begin(s, REC_COUNTS);
+	struct rec *r = session_rec(s, REC_COUNTS);
 
 	r->counts.events = s->events;
 	r->counts.dropped = skel->bss->dropped;
 	r->counts.unmatched_cmds = skel->bss->unmatched_cmds;
 	r->counts.unmatched_freezes = skel->bss->unmatched_freezes;
 	join_counts(s->join, &r->counts);
-	emit(s, r);
+	session_emit(s, r);
 }
 
 /* ---- the tick ---- */
@@ -740,20 +285,20 @@ static void tick_devices(struct session *s, uint64_t now)
 	uint64_t old = s->cfg.budgets.request_ns / 2;
 
 	if (scan)
-		devs_discover(s);
+		session_discover(s);
 	for (unsigned int i = 0; i < s->nr_devs; i++) {
 		struct dev *d = &s->dev[i];
 		bool tell = d->wanted || d->told || (scan && d->recovering);
 
-		if ((!tell && !scan) || !dev_passes(s, d->id))
+		if ((!tell && !scan) || !session_passes(s, d->id))
 			continue;
 		if (!tell) {
-			dev_look(s, d, now, false);
+			session_look(s, d, now, false);
 			tell = d->present && (d->old_ns > old || s->cfg.every_device);
 		}
 		if (!tell)
 			continue;
-		dev_look(s, d, now, true);
+		session_look(s, d, now, true);
 		if (d->old_ns > old) {
 			s->busy = true;
 			s->young |= d->old_ns < OLD_NS;
@@ -773,7 +318,7 @@ static void tick_devices(struct session *s, uint64_t now)
 
 static void tick(struct session *s, uint64_t now)
 {
-	poll_open(s, now);
+	session_poll_open(s, now);
 	adopt_poll(s->adopt, now, on_adopted, s);
 	tick_devices(s, now);
 	tick_openers(s, now);
@@ -792,7 +337,7 @@ static void tick(struct session *s, uint64_t now)
 	/* With nothing open, time may pass unrecorded for a while. */
 	if (s->busy || now - s->quiet_tick_ns >= IDLE_TICK_NS) {
 		s->quiet_tick_ns = now;
-		emit(s, rec_begin(s, REC_TICK));
+		session_emit(s, session_rec(s, REC_TICK));
 	}
 }
 
@@ -800,7 +345,7 @@ static void tick(struct session *s, uint64_t now)
 
 static void tell_meta(struct session *s)
 {
-	struct rec *r = rec_begin(s, REC_META);
+	struct rec *r = session_rec(s, REC_META);
 	struct rec_meta *m = &r->meta;
 	struct utsname u;
 
@@ -818,7 +363,7 @@ static void tell_meta(struct session *s)
 	m->filter_pid = s->cfg.pid;
 	m->filter_dev = s->cfg.dev;
 	snprintf(m->filter_volume, sizeof(m->filter_volume), "%s", s->cfg.volume);
-	emit(s, r);
+	session_emit(s, r);
 }
 
 static void attach_detach(struct session *s)
@@ -865,12 +410,12 @@ static void daemons_expect(struct session *s)
 static void tell_source(struct session *s, const char *name, const char *variant,
 			const char *reason)
 {
-	struct rec *r = rec_begin(s, REC_HOOK);
+	struct rec *r = session_rec(s, REC_HOOK);
 
 	snprintf(r->hook.hook, sizeof(r->hook.hook), "%s", name);
 	snprintf(r->hook.variant, sizeof(r->hook.variant), "%s", variant);
 	snprintf(r->hook.reason, sizeof(r->hook.reason), "%s", reason);
-	emit(s, r);
+	session_emit(s, r);
 }
 
 static bool pid_namespace_own(void)
@@ -909,7 +454,7 @@ static int attach(struct session *s, char *err, size_t err_len)
 		snprintf(err, err_len, "ring buffer: %s", strerror(errno));
 		return -errno;
 	}
-	res = watch_new(s->hooks, emit, on_volume, s, &s->watch);
+	res = watch_new(s->hooks, session_emit, session_volume, s, &s->watch);
 	if (res) {
 		snprintf(err, err_len, "%s", strerror(-res));
 		return res;
@@ -923,7 +468,7 @@ static int attach(struct session *s, char *err, size_t err_len)
 		snprintf(why, sizeof(why), "kernel memory: %s", strerror(-res));
 	tell_meta(s);
 	daemons_expect(s);
-	hooks_list(s->hooks, emit, s);
+	hooks_list(s->hooks, session_emit, s);
 	tell_source(s, "driver.state", s->kdevs ? "kernel memory" : "off",
 		    s->kdevs    ? ""
 		    : s->driver ? why
@@ -940,12 +485,12 @@ static void begin(struct session *s)
 {
 	uint64_t now = now_ns();
 
-	devs_discover(s);
+	session_discover(s);
 	for (unsigned int i = 0; i < s->nr_devs; i++) {
-		dev_look(s, &s->dev[i], now, false);
+		session_look(s, &s->dev[i], now, false);
 		if (s->dev[i].tgid && !*s->dev[i].volume)
 			watch_daemon(s->watch, s->dev[i].tgid, now);
-		dev_look(s, &s->dev[i], now, true);
+		session_look(s, &s->dev[i], now, true);
 		server_seen(s, s->dev[i].tgid);
 		s->dev[i].wanted = true;
 	}
@@ -1050,8 +595,8 @@ void session_close(struct session *s)
 		tell_hists(s);
 		join_expire(s->join, UINT64_MAX);
 		tell_counts(s);
-		emit(s, rec_begin(s, REC_TICK));
-		emit(s, rec_begin(s, REC_END));
+		session_emit(s, session_rec(s, REC_TICK));
+		session_emit(s, session_rec(s, REC_END));
 	}
 	kmsg_close(s->kmsg);
 	attach_detach(s);
