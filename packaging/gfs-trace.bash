@@ -47,9 +47,12 @@ _gfs_trace()
 		return
 		;;
 	esac
-	words=$(gfs-trace __complete "$cmd" 2>/dev/null)
-	mapfile -t COMPREPLY < <(compgen -W "${words/FILE/}" -- "$cur")
-	if [[ $words == *FILE* && $cur != -* ]]; then
+	words=$(gfs-trace ${cmd:+"$cmd"} --help 2>/dev/null | grep -oE -- '(^|[ ,])--?[a-z][a-z-]*' | tr -d ' ,')
+	if [[ -z $cmd ]]; then
+		words="$words $(gfs-trace --help 2>/dev/null | sed -n 's/^  \([a-z]\{1,\}\) .*/\1/p')"
+	fi
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+	if [[ ($cmd == report || $cmd == replay) && $cur != -* ]]; then
 		mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$cur")
 	fi
 }
