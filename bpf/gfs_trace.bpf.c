@@ -283,12 +283,21 @@ static __always_inline int ctrl_exit(struct gt_cmd_key *key, long ret)
 	struct gt_cmd *c = bpf_map_lookup_elem(&cmds, key);
 	struct io_kiocb *req = (void *)key->req;
 
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+	/*
+	 * The kernel does not run a program while the same one is preempted on this CPU, so either
+	 * entry may have been missed: the other one makes up for it.
+	 */
 	if (!c) {
-		count(&unmatched_cmds);
+		if (ret != -EAGAIN)
+			count(&unmatched_cmds);
 		return 0;
 	}
+	if (!c->ctrl_ns && c->worker_tid == tid)
+		c->ctrl_ns = c->worker_ns;
 	/* The next command in the same request, by now: this one was told when that began. */
-	if (c->task.tid != (__u32)bpf_get_current_pid_tgid())
+	else if (c->task.tid != tid)
 		return 0;
 	if (ret == -EAGAIN) {
 		/* It comes back in an io-wq thread. */
@@ -326,7 +335,12 @@ int BPF_PROG(gt_ctrl_enter, struct io_uring_cmd *cmd)
 SEC("fexit/ublk_ctrl_uring_cmd")
 int BPF_PROG(gt_ctrl_exit, struct io_uring_cmd *cmd, unsigned int issue_flags, int ret)
 {
-	return ctrl_exit_tid(ret);
+	__u64 id = bpf_get_current_pid_tgid();
+	struct gt_cmd_key key = {.req = (__u64)cmd, .tgid = id >> 32};
+	__u32 tid = (__u32)id;
+
+	bpf_map_delete_elem(&cmd_of_tid, &tid);
+	return ctrl_exit(&key, ret);
 }
 
 SEC("kprobe")
@@ -363,8 +377,10 @@ int BPF_PROG(gt_worker, struct io_wq_work *work)
 {
 	struct gt_cmd *c = cmd_of_req((char *)work - bpf_core_field_offset(struct io_kiocb, work));
 
-	if (c)
+	if (c) {
 		c->worker_ns = bpf_ktime_get_ns();
+		c->worker_tid = (__u32)bpf_get_current_pid_tgid();
+	}
 	return 0;
 }
 

@@ -31,7 +31,7 @@ struct gt_cmd {
 	__u64 req;
 	struct gt_task task; /* the one that works on it now */
 	__u32 dev_id, cmd_op;
-	__u32 submit_tid, pad; /* thread of the first entry */
+	__u32 submit_tid, worker_tid; /* threads of the first entry, and of io-wq */
 	__u64 submit_ns, punt_ns, worker_ns, ctrl_ns;
 	__u64 add_disk_ns, add_disk_end_ns, elevator_ns, elevator_end_ns, scan_ns, scan_end_ns;
 	__u64 end_ns;

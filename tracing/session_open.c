@@ -4,6 +4,7 @@
  * each tick; see session_priv.h.
  */
 #include "tracing/session_priv.h"
+#include "tracing/procfs.h"
 #include "bpf/gfs_trace.h"
 #include "bpf/gfs_trace.skel.h"
 
@@ -45,6 +46,19 @@ static bool thread_gone(uint32_t tgid)
 	return kill((pid_t)tgid, 0) && errno == ESRCH;
 }
 
+/*
+ * A program that the kernel skipped (see ctrl_exit() in bpf/gfs_trace.bpf.c) leaves what it would
+ * have ended open. What is told as open is therefore looked for on its thread's kernel stack, where
+ * that can be read.
+ */
+static bool ended_unseen(uint32_t tid, const char *symbol)
+{
+	static struct rec_task t;
+	int res = procfs_task(tid, &t);
+
+	return res == -ESRCH || (!res && t.kstack[0] && !procfs_stack_has(t.kstack, symbol));
+}
+
 static bool open_cmd(struct session *s, const void *value, uint64_t now)
 {
 	const struct gt_cmd *c = value;
@@ -54,6 +68,8 @@ static bool open_cmd(struct session *s, const void *value, uint64_t now)
 	adopt_end(s->adopt, c->task.tid);
 	if (!open_old(s, c->submit_ns, now))
 		return false;
+	if (c->ctrl_ns && ended_unseen(c->task.tid, "ublk_ctrl_uring_cmd"))
+		return true;
 	r = session_rec(s, REC_CMD);
 	convert_cmd(c, &r->cmd);
 	/* Its process ended before a worker took it: no end will come. */
@@ -95,6 +111,8 @@ static bool open_freeze(struct session *s, const void *value, uint64_t now)
 		return false;
 	if (!open_old(s, f->start_ns, now))
 		return false;
+	if (f->wait_ns && !f->wait_end_ns && ended_unseen(f->task.tid, "blk_mq_freeze_queue_wait"))
+		return true;
 	if (now - f->start_ns > STALE_NS && thread_gone(f->task.tgid))
 		return true;
 	r = session_rec(s, REC_FREEZE);
@@ -114,8 +132,11 @@ static bool open_attr(struct session *s, const void *value, uint64_t now)
 	const struct gt_attr *a = value;
 	struct rec *r;
 
+	/* The functions below may be called in its place (tail calls): its caller tells. */
 	if (!open_old(s, a->start_ns, now))
 		return false;
+	if (ended_unseen(a->task.tid, "vfs_write"))
+		return true;
 	r = session_rec(s, REC_ATTR);
 	convert_attr(a, &r->attr);
 	if (session_passes(s, r->attr.dev)) {
@@ -132,6 +153,9 @@ static bool open_elv(struct session *s, const void *value, uint64_t now)
 
 	if (!open_old(s, e->start_ns, now))
 		return false;
+	if (ended_unseen(e->task.tid, "elevator_switch") &&
+	    ended_unseen(e->task.tid, "elevator_change"))
+		return true;
 	r = session_rec(s, REC_ELV);
 	convert_elv(e, &r->elv);
 	if (session_passes(s, r->elv.dev)) {
