@@ -7,11 +7,12 @@
 
 int main(int argc, char **argv)
 {
+	struct model *m = model_new(&(struct model_config){0});
 	struct sink *sinks[3];
 	char err[256] = "";
 	int rc = 0;
 
-	if (argc < 4) {
+	if (argc < 4 || !m) {
 		fprintf(stderr, "usage: trace_sample HTML PERFETTO FOLDED [empty]\n");
 		return 1;
 	}
@@ -27,11 +28,12 @@ int main(int argc, char **argv)
 	if (argc == 4)
 		sample_run(sinks, 3);
 	for (unsigned int i = 0; i < 3; i++) {
-		int closed = sinks[i]->close(sinks[i], NULL);
+		int closed = sinks[i]->close(sinks[i], m);
 
 		if (closed)
 			fprintf(stderr, "trace_sample: %s: %s\n", argv[i + 1], strerror(-closed));
 		rc |= closed;
 	}
+	model_free(m);
 	return rc != 0;
 }
