@@ -3,9 +3,9 @@
  * Outputs. A sink sees every record and every finding of a session or a replay, in order; it may
  * keep what it needs and write at the end. One thread. Each constructor opens its file at once, so
  * that a bad path fails before anything is attached; a regular file is written under a temporary
- * name and renamed at close, so that a full disk or a kill leaves no half file under the asked name.
- * A capture, which replays however it ends, has its name from its first tick on; text and json
- * write to a stream as they go.
+ * name and renamed at close, so that a full disk or a kill leaves no half file under the asked
+ * name. A capture, which replays however it ends, has its name from its first tick on; text and
+ * json write to a stream as they go.
  */
 #ifndef GFS_TRACING_SINK_H
 #define GFS_TRACING_SINK_H
