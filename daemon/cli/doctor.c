@@ -105,6 +105,13 @@ static void check_ublk(struct doctor *d, struct finding *f)
 {
 	char line[64];
 
+	struct utsname u;
+
+	uname(&u);
+	if (d->caps_res && ublk_kernel_known_bad(u.release)) {
+		say(f, V_FAIL, "not asked: see kernel");
+		return;
+	}
 	if (d->caps_res) {
 		say(f, V_FAIL, "%s", d->caps_err.msg[0] ? d->caps_err.msg : strerror(-d->caps_res));
 		if (access("/sys/module/ublk_drv", F_OK))

@@ -28,6 +28,7 @@ refuses()
 	# One line says it all: which kernel, and what is wrong with it.
 	grep -i 'known.bad.*oops' "$LAB_TMP/refused" | grep -F "$LAB_KERNEL" > "$LAB_TMP/line" ||
 		fail "$what: $(cat "$LAB_TMP/refused")"
+	equal "lines of $what about it" "$(grep -ci 'known.bad' "$LAB_TMP/refused")" 1
 	note "$what: $(head -n 1 "$LAB_TMP/line")"
 }
 
