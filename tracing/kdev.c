@@ -45,6 +45,7 @@
 	X(blk_mq_tag_set, tags, 0)                 \
 	X(blk_mq_tags, bitmap_tags, 0)             \
 	X(blk_mq_tags, rqs, 0)                     \
+	X(blk_mq_tags, static_rqs, 0)              \
 	X(sbitmap_queue, sb, 0)                    \
 	X(sbitmap, depth, 0)                       \
 	X(sbitmap, shift, 0)                       \
@@ -343,17 +344,18 @@ static uint64_t first_seen(struct kdevs *d, uint64_t rq, uint64_t deadline, uint
 	return s->first_ns;
 }
 
-/* Fill and tell a request. */
-static void req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, uint32_t state,
+/* Fill and tell a request. False: it is not one of this queue that has this tag, or has ended. */
+static bool req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, uint32_t state,
 		     uint32_t owner)
 {
 	struct kdevs *d = s->d;
 	char raw[4096];
 	uint32_t flags, len, rq_state, rq_op;
 	uint64_t sector, start = 0, q, deadline;
+	int32_t has_tag;
 
-	if (kmem_read(d->k, rq, raw, (size_t)d->rq_size))
-		return;
+	if (!rq || kmem_read(d->k, rq, raw, (size_t)d->rq_size))
+		return false;
 	memcpy(&q, raw + OFF(d, request, q), 8);
 	memcpy(&flags, raw + OFF(d, request, cmd_flags), 4);
 	memcpy(&len, raw + OFF(d, request, __data_len), 4);
@@ -363,8 +365,10 @@ static void req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, 
 	if (!start && HAS(d, request, io_start_time_ns))
 		memcpy(&start, raw + OFF(d, request, io_start_time_ns), 8);
 	memcpy(&deadline, raw + OFF(d, request, deadline), 8);
-	if (q != s->q || rq_state == RQ_COMPLETE)
-		return;
+	memcpy(&has_tag, raw + OFF(d, request, tag), 4);
+	if (q != s->q || rq_state == RQ_COMPLETE ||
+	    (tag < s->info.queue_depth && has_tag != (int32_t)tag))
+		return false;
 	if (!start || start > s->rec.t_ns)
 		start = first_seen(d, rq, deadline, s->rec.t_ns);
 	rq_op = flags & 0xff;
@@ -380,13 +384,17 @@ static void req_emit(struct snap *s, uint64_t rq, uint32_t queue, uint32_t tag, 
 		.owner_tid = owner,
 	};
 	snap_emit(s, REC_REQ);
+	return true;
 }
 
-/* Bit set of the tags in use, into rqs' order: calls req_emit for each. */
+/*
+ * The requests that hold the tags in use. One that the driver was given is in rqs; one that was not
+ * yet, or never can be because nobody serves, is where its tag's request always is.
+ */
 static void tags_emit(struct snap *s, uint32_t queue, uint64_t ubq, uint32_t depth)
 {
 	struct kdevs *d = s->d;
-	uint64_t tags_arr, tags, sb, map;
+	uint64_t tags_arr, tags, sb, map, fixed;
 	uint32_t shift = 0, map_nr;
 	char word[512];
 
@@ -405,6 +413,7 @@ static void tags_emit(struct snap *s, uint32_t queue, uint64_t ubq, uint32_t dep
 	if (kmem_read(d->k, kmem_ptr(d->k, tags + (uint64_t)OFF(d, blk_mq_tags, rqs)), d->rqs,
 		      8ull * depth))
 		return;
+	fixed = kmem_ptr(d->k, tags + (uint64_t)OFF(d, blk_mq_tags, static_rqs));
 	for (uint32_t w = 0; w < map_nr; w++) {
 		uint64_t bits, cleared = 0;
 
@@ -417,15 +426,17 @@ static void tags_emit(struct snap *s, uint32_t queue, uint64_t ubq, uint32_t dep
 		bits &= ~cleared;
 		for (uint32_t b = 0; b < 1u << shift; b++) {
 			uint32_t t = (w << shift) + b;
-			uint32_t state;
+			uint32_t state, owner;
 
-			if (!(bits >> b & 1) || t >= depth || !d->rqs[t])
+			if (!(bits >> b & 1) || t >= depth)
 				continue;
 			state = io_flags(d, t) & IO_OWNED   ? REQ_SERVER
 				: s->info.state == DEV_LIVE ? REQ_QUEUED
 							    : REQ_REQUEUED;
-			req_emit(s, d->rqs[t], queue, t, state,
-				 task_tid(d, owner_of(s, ubq, d->ios, t)));
+			owner = task_tid(d, owner_of(s, ubq, d->ios, t));
+			if (!req_emit(s, d->rqs[t], queue, t, state, owner))
+				req_emit(s, kmem_ptr(d->k, fixed + 8ull * t), queue, t, state,
+					 owner);
 		}
 	}
 }

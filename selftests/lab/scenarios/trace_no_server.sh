@@ -38,6 +38,8 @@ alive "$WRITER" || fail "the writer was through before it was explained"
 is="open=true,$verdict,waiter.tgid=$WRITER"
 expect "$is" severity=critical catalogue=H15 dev="$(dev_id "$dev")" device="$dev" volume=vm1 \
 	waiter.comm=sh waiter.state=D attribute.name=scheduler attribute.value=mq-deadline
+# The read that nobody serves is named, though it never got as far as the driver.
+expect_that "$is" "blockers.*.type=request" "blockers.*.sector=800" "blockers.*.state=requeued"
 expect "$is" blockers.0.type=no-server blockers.0.tgid="$server" blockers.0.comm=glidefsd
 between "time of death, ms" "$(field "$is" blockers.0.since_ns | sed 's/......$//')" \
 	"$((died - 20))" "$((dead + 20))"
