@@ -454,6 +454,8 @@ void doctor_emit(struct doctor_out *o, const char *check, const struct doctor_re
 		return;
 	}
 	j = json_object_new_object();
+	json_object_object_add(j, "v", json_object_new_int(1));
+	json_object_object_add(j, "type", json_object_new_string("doctor"));
 	json_object_object_add(j, "check", json_object_new_string(check));
 	json_object_object_add(j, "verdict", json_object_new_string(words[r->verdict]));
 	json_object_object_add(j, "text", json_object_new_string(r->text));

@@ -36,8 +36,9 @@ void doctor_emit(struct doctor_out *o, const char *check, const struct doctor_re
 
 /*
  * Run all checks, then extra (may be NULL), which emits its own (0, or -errno: counts as one that
- * cannot run). Text, or one JSON object a line: {"check":…,"verdict":…,"text":…,"next":…}.
- * DOCTOR_CAN_RUN, or DOCTOR_CANNOT_RUN if a verdict is DOCTOR_BAD.
+ * cannot run). Text, or one JSON object a line:
+ * {"v":1,"type":"doctor","check":…,"verdict":…,"text":…,"next":…}. DOCTOR_CAN_RUN, or
+ * DOCTOR_CANNOT_RUN if a verdict is DOCTOR_BAD.
  */
 int doctor_checks(FILE *out, bool json, int (*extra)(struct doctor_out *o, void *ctx), void *ctx);
 /* Without others' checks. */

@@ -303,15 +303,13 @@ static int cmd_replay(struct options *o)
 /* ---- doctor, probes ---- */
 
 struct hook_list {
-	bool json;
+	struct sink *json;
 	struct doctor_out *out;
-	unsigned int off;
 };
 
 static void print_hook(void *ctx, const struct rec *r)
 {
 	struct hook_list *l = ctx;
-	char line[REC_LINE_MAX];
 
 	if (l->out) {
 		struct doctor_result res = {};
@@ -327,11 +325,10 @@ static void print_hook(void *ctx, const struct rec *r)
 		return;
 	}
 	if (l->json) {
-		if (rec_encode(r, line, sizeof(line)) > 0)
-			puts(line);
+		l->json->record(l->json, r);
 		return;
 	}
-	printf("%-16s %-44s %s\n", r->hook.hook, r->hook.variant, r->hook.reason);
+	printf("%-18s %-44s %s\n", r->hook.hook, r->hook.variant, r->hook.reason);
 }
 
 static int list_hooks(struct hook_list *l, bool verbose, char *err, size_t err_len)
@@ -355,10 +352,21 @@ static int list_hooks(struct hook_list *l, bool verbose, char *err, size_t err_l
 
 static int cmd_probes(struct options *o)
 {
-	struct hook_list l = {.json = o->json};
+	struct hook_list l = {};
 	char err[512];
+	int res;
 
-	return list_hooks(&l, o->verbose, err, sizeof(err)) ? cannot(err) : EXIT_CLEAN;
+	if (o->json) {
+		l.json = sink_json("-", err, sizeof(err));
+		if (!l.json)
+			return fail(err);
+	}
+	res = list_hooks(&l, o->verbose, err, sizeof(err));
+	if (l.json)
+		(void)l.json->close(l.json, NULL); /* no session: no summary */
+	if (!res && (fflush(stdout) || ferror(stdout)))
+		return fail("standard output cannot be written");
+	return res ? cannot(err) : EXIT_CLEAN;
 }
 
 static int doctor_hooks(struct doctor_out *out, void *ctx)

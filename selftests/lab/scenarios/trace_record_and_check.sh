@@ -132,6 +132,6 @@ done
 status=0
 gfs-trace doctor --json > "$LAB_TMP/doctor.json" || status=$?
 equal "exit status of doctor" "$status" 0
-[ "$(jsonq --count "$LAB_TMP/doctor.json" 'check!=')" -ge 5 ] || fail "doctor: $(cat "$LAB_TMP/doctor.json")"
+[ "$(jsonq --count "$LAB_TMP/doctor.json" v=1,type=doctor,check!=)" -ge 5 ] || fail "doctor: $(cat "$LAB_TMP/doctor.json")"
 gfs-trace probes --json > "$LAB_TMP/probes.json"
-[ "$(jsonq --count "$LAB_TMP/probes.json" 'hook!=')" -ge 5 ] || fail "probes: $(cat "$LAB_TMP/probes.json")"
+[ "$(jsonq --count "$LAB_TMP/probes.json" v=1,type=hook,hook!=)" -ge 5 ] || fail "probes: $(cat "$LAB_TMP/probes.json")"
