@@ -48,7 +48,7 @@ for i in 0 1 2 3; do
 done
 id=$(field "$is" id)
 bare_kill9
-finding_wait 30 "event=close,id=$id"
+finding_wait 30 "event=close,$verdict,id=$id"
 exit_status "$READER" "the read of a device whose server is gone" 1
 
 # The thread itself.
