@@ -7,6 +7,8 @@
  *                                         every turn of its loop
  *   GFS_DEBUG_WORKER_PAUSE_MS=MS:switch   a switch of layers lasts so long while some workers have
  *                                         made it and others have not
+ *   GFS_DEBUG_NO_EDGE_PREFETCH=1          the first and last block are not made resident before
+ *                                         START_DEV (ublk/device.c)
  */
 #ifndef GFS_CONTROL_DEBUG_H
 #define GFS_CONTROL_DEBUG_H
