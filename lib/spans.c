@@ -170,6 +170,14 @@ void span_link(uint32_t handle, uint64_t op_id)
 	slot_change(s);
 }
 
+void span_unlink(uint32_t handle, uint64_t op_id)
+{
+	struct spans_slot *s = slot_of(handle);
+
+	if (s && __atomic_load_n(&s->link_op_id, __ATOMIC_RELAXED) == op_id)
+		span_link(handle, 0);
+}
+
 void span_stage(uint32_t handle, enum timing_io_stage stage)
 {
 	struct spans_slot *s = slot_of(handle);

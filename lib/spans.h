@@ -66,6 +66,8 @@ uint32_t span_open(const struct timing_rec *r);
  * before, is ignored here and below; but nobody may close it at the same time.
  */
 void span_link(uint32_t handle, uint64_t op_id);
+/* It no longer waits for operation op_id; nothing if it waits for another by now. */
+void span_unlink(uint32_t handle, uint64_t op_id);
 /* A guest request came further. As span_link(). */
 void span_stage(uint32_t handle, enum timing_io_stage stage);
 /* Any thread; of two that close the same span one does nothing. */

@@ -205,12 +205,19 @@ static void index_ahead(struct fetch_req *r, const struct walk *wk)
 
 /*
  * A wait of many blocks has one span for them all: a foreign GET is worth telling, its own is found
- * by the operation anyway.
+ * by the operation anyway. What this request told before is over.
  */
-void fetch_req_link(const struct fetch_req *r, uint64_t op_id)
+void fetch_req_link(struct fetch_req *r, uint64_t op_id)
 {
-	if (r->w && r->w->span && op_id != r->w->op_id)
+	if (!r->w || !r->w->span)
+		return;
+	if (op_id != r->w->op_id) {
 		span_link(r->w->span, op_id);
+		r->link_op_id = op_id;
+	} else if (r->link_op_id) {
+		span_unlink(r->w->span, r->link_op_id);
+		r->link_op_id = 0;
+	}
 }
 
 /* Wait for what the walk needs. 0, -EAGAIN: it is cached by now, -errno. */

@@ -75,6 +75,7 @@ struct fetch_req {
 	const struct manifest_entry *index; /* WANT_INDEX: in m */
 	uint32_t pos;                       /* entry of the chunk that is looked at: only grows */
 	uint64_t deadline_ns;
+	uint64_t link_op_id; /* the foreign GET that w->span was last told; 0: none */
 };
 
 /* Flights form[first .. first + nr) that share a GET. */
@@ -146,7 +147,7 @@ void fetch_ahead_run(struct fetcher *f, const struct ahead_job *job);
 void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res);
 
 /* Under f->lock: r, which waits at a flight, is served by the GET of operation op_id. */
-void fetch_req_link(const struct fetch_req *r, uint64_t op_id);
+void fetch_req_link(struct fetch_req *r, uint64_t op_id);
 
 /* fetch_get.c */
 
