@@ -11,8 +11,9 @@
 #include <stdio.h>
 
 #define NR          48
-#define DEADLINE_MS 3000
-#define QUICK_NS    (2 * NSEC_PER_SEC) /* under emulation, with as many threads */
+#define DEADLINE_MS 12000
+/* An answer that waited for a hung command would take all of its deadline. */
+#define QUICK_NS (DEADLINE_MS / 2 * NSEC_PER_MSEC)
 
 static struct ublk_ctrl *ctrl;
 

@@ -8,5 +8,5 @@
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
 
-within 60 ublk_hung_commands
+within 80 ublk_hung_commands
 equal "devices left" "$(ublk-dev ls)" ""
