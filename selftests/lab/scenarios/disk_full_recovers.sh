@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
-# lab: timeout=240
+# lab: timeout=480
 # lab: allow-log=critical space allocation error, dev ublkb|Buffer I/O error on dev ublkb
 #
 # The disk of the cache is smaller than what is written, and the store takes nothing: writes wait, and go on
@@ -40,12 +40,12 @@ daemon_start a cache.min_free_bytes=8M upload.dirty_bytes=8M cache.space_wait_s=
 dev=$(volume_create vm1 96M)
 store_full
 oracle_start "$dev" --fill --threads 4
-wait_for 60 "writes that wait for space" writes_wait
+wait_for 150 "writes that wait for space" writes_wait
 oracle_read
 # shellcheck disable=SC2154 # set by oracle_read
 [ "$errors" = 0 ] || fail "$errors writes failed instead of waiting"
 store_back
-oracle_wait 150
+oracle_wait 240
 glidefs drain vm1
 
 # Now nothing makes room: ENOSPC, after the bound.
@@ -55,10 +55,10 @@ daemon_start a cache.min_free_bytes=8M upload.dirty_bytes=8M "cache.space_wait_s
 dev=$(volume_dev vm1)
 store_full
 oracle_start "$dev" --threads 4 --tolerate --flush 2 --read 5 --fill --seconds 300
-wait_for 100 "a write that failed" oracle_passed errors 1
+wait_for 180 "a write that failed" oracle_passed errors 1
 store_back
 oracle_read
-wait_for 60 "writes after the store came back" oracle_passed acked "$((acked + 50))"
+wait_for 150 "writes after the store came back" oracle_passed acked "$((acked + 50))"
 oracle_stop
 oracle_verify "$dev"
 
