@@ -11,20 +11,11 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/ublk_ctrl.bpf.h"
+
 #define UBLK_CMD_ADD_DEV_NR 0x04
 /* Of struct ublksrv_ctrl_cmd (user API). */
 #define CTRL_CMD_ADDR 8
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct io_uring_sqe {
-	__u64 addr3; /* the command's payload starts here */
-};
-
-struct io_uring_cmd {
-	const struct io_uring_sqe *sqe;
-	__u32 cmd_op;
-};
-#pragma clang attribute pop
 
 __u32 tgid;
 __u64 struck;

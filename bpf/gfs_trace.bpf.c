@@ -15,106 +15,16 @@
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <stddef.h>
-/* struct pt_regs is the kernel's, below, not the one of user-space headers. */
+/* struct pt_regs is the kernel's, of kernel.bpf.h, not the one of user-space headers. */
 #define __VMLINUX_H__
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
 #include "bpf/gfs_trace.h"
+#include "bpf/kernel.bpf.h"
 
-#define EAGAIN      11
 #define EIOCBQUEUED 529
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct io_uring_sqe {
-	__u64 addr3; /* the command's payload starts here */
-};
-
-struct io_uring_cmd {
-	const struct io_uring_sqe *sqe;
-	__u32 cmd_op;
-};
-
-struct io_cqe {
-	__s32 res;
-};
-
-struct io_wq_work {
-	int cancel_seq;
-};
-
-struct io_kiocb {
-	struct io_cqe cqe;
-	struct io_wq_work work;
-};
-
-struct elevator_type {
-	const char *elevator_name;
-};
-
-struct elevator_queue {
-	struct elevator_type *type;
-};
-
-struct blk_mq_ops {
-	void *queue_rq;
-};
-
-struct kobject {
-	const char *name;
-};
-
-struct gendisk {
-	char disk_name[32];
-	struct kobject queue_kobj;
-};
-
-struct request_queue {
-	struct elevator_queue *elevator;
-	const struct blk_mq_ops *mq_ops;
-	struct gendisk *disk;
-	int mq_freeze_depth;
-};
-
-struct request {
-	struct request_queue *q;
-	unsigned int cmd_flags;
-	unsigned int __data_len;
-	__u64 start_time_ns;
-};
-
-struct attribute {
-	const char *name;
-};
-
-struct inode {
-	unsigned int i_rdev;
-};
-
-struct mm_struct {
-	unsigned long arg_start, arg_end;
-};
-
-struct task_struct {
-	int pid, tgid;
-	struct mm_struct *mm;
-};
-
-struct pt_regs {
-	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di, orig_ax, ip,
-		cs, flags, sp, ss;
-};
-
-struct bpf_iter_meta {
-	struct seq_file *seq;
-};
-
-struct bpf_iter__task {
-	struct bpf_iter_meta *meta;
-	struct task_struct *task;
-};
-#pragma clang attribute pop
 
 #include <bpf/usdt.bpf.h>
 

@@ -12,20 +12,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#include "bpf/ublk_ctrl.bpf.h"
 #include "bpf/ublk_obs.h"
-
-#define EAGAIN 11
-
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct io_uring_sqe {
-	__u64 addr3; /* the command's payload starts here */
-};
-
-struct io_uring_cmd {
-	const struct io_uring_sqe *sqe;
-	__u32 cmd_op;
-};
-#pragma clang attribute pop
 
 struct obs_key {
 	__u64 cmd;

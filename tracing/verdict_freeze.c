@@ -254,6 +254,27 @@ static uint64_t waits_now(const struct model *m, const struct rec_attr *a)
 	return 0;
 }
 
+/*
+ * Whether what began at start_ns, and was last told of at told_ns, is worth a finding by now: it
+ * took long enough, or is known as one that goes on. *end_ns: 0 while it goes on; set if its end
+ * was lost.
+ */
+static bool lasts(struct model *m, const struct subject *s, uint64_t start_ns, uint64_t told_ns,
+		  uint64_t *end_ns, bool *known)
+{
+	const struct mfinding *was = verdict_find(m, s);
+
+	*known = was && !was->f.end_ns;
+	if (was && !*known)
+		return false;
+	if (!*end_ns && since(m->now, told_ns) > LOST_NS) {
+		if (!*known)
+			return false;
+		*end_ns = told_ns;
+	}
+	return *known || since(*end_ns ? *end_ns : m->now, start_ns) >= m->cfg.attr_ns;
+}
+
 static void draw_attr(struct model *m, const struct rec_attr *a, uint64_t end_ns)
 {
 	struct subject s = {.family = FAM_ATTR, .dev = a->dev, .id = a->id};
@@ -280,21 +301,12 @@ void verdict_attrs(struct model *m)
 	for (size_t i = 0; (x = vec_at(&m->attr, i)); i++) {
 		const struct rec_attr *a = &x->a;
 		struct subject s = {.family = FAM_ATTR, .dev = a->dev, .id = a->id};
-		const struct mfinding *was = verdict_find(m, &s);
 		uint64_t end_ns = a->end_ns;
-		bool known = was && !was->f.end_ns;
+		bool known;
 
-		if (was && !known)
-			continue;
-		if (!end_ns && since(m->now, x->told_ns) > LOST_NS) {
-			if (!known)
-				continue;
-			end_ns = x->told_ns;
-		}
-		if (!known && (since(end_ns ? end_ns : m->now, a->start_ns) < m->cfg.attr_ns ||
-			       (!end_ns && freeze_reports(m, a))))
-			continue;
-		draw_attr(m, a, end_ns);
+		if (lasts(m, &s, a->start_ns, x->told_ns, &end_ns, &known) &&
+		    (known || end_ns || !freeze_reports(m, a)))
+			draw_attr(m, a, end_ns);
 	}
 }
 
@@ -338,20 +350,11 @@ void verdict_elvs(struct model *m)
 	for (size_t i = 0; (x = vec_at(&m->elv, i)); i++) {
 		const struct rec_elv *e = &x->e;
 		struct subject s = {.family = FAM_ELV, .dev = e->dev, .id = e->id};
-		const struct mfinding *was = verdict_find(m, &s);
 		uint64_t end_ns = e->end_ns;
-		bool known = was && !was->f.end_ns;
+		bool known;
 
-		if (was && !known)
-			continue;
-		if (!end_ns && since(m->now, x->told_ns) > LOST_NS) {
-			if (!known)
-				continue;
-			end_ns = x->told_ns;
-		}
-		if (!known && (since(end_ns ? end_ns : m->now, e->start_ns) < m->cfg.attr_ns ||
-			       elv_is_part(m, e)))
-			continue;
-		draw_elv(m, e, end_ns);
+		if (lasts(m, &s, e->start_ns, x->told_ns, &end_ns, &known) &&
+		    (known || !elv_is_part(m, e)))
+			draw_elv(m, e, end_ns);
 	}
 }

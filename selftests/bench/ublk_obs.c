@@ -12,15 +12,9 @@
 #include "bpf/ublk_obs.h"
 #include "bpf/ublk_obs.skel.h"
 #include "lib/util.h"
+#include "obs.h"
 #include "ublk/ublk_cmd.h"
 
-#include <bpf/libbpf.h>
-#include <err.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-
-static volatile sig_atomic_t stopping;
 static unsigned long commands, switches;
 
 /* By the number in the opcode: the same in both encodings. */
@@ -43,11 +37,6 @@ static const char *const names[] = {
 	[0x17] = "TRY_STOP_DEV",
 };
 
-static void on_signal(int sig __unused)
-{
-	stopping = 1;
-}
-
 static int on_event(void *ctx __unused, void *data, size_t len)
 {
 	const struct obs_event *e = data;
@@ -69,34 +58,19 @@ static int on_event(void *ctx __unused, void *data, size_t len)
 
 int main(void)
 {
-	const struct sigaction sa = {.sa_handler = on_signal};
-	struct ring_buffer *ring;
 	struct ublk_obs_bpf *skel;
 	int r;
 
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
-	setvbuf(stdout, NULL, _IOLBF, 0);
-
+	obs_begin();
 	skel = ublk_obs_bpf__open_and_load();
 	if (!skel)
 		err(1, "cannot load (is ublk_drv loaded, with BTF?)");
 	r = ublk_obs_bpf__attach(skel);
 	if (r)
 		errx(1, "cannot attach: %s", strerror(-r));
-	ring = ring_buffer__new(bpf_map__fd(skel->maps.events), on_event, NULL, NULL);
-	if (!ring)
-		err(1, "ring buffer");
-	puts("ready");
-	while (!stopping) {
-		r = ring_buffer__poll(ring, 200);
-		if (r < 0 && r != -EINTR)
-			errx(1, "ring buffer: %s", strerror(-r));
-	}
-	ring_buffer__consume(ring);
+	obs_follow(bpf_map__fd(skel->maps.events), on_event);
 	printf("total commands=%lu elevator_switches=%lu dropped=%llu\n", commands, switches,
 	       (unsigned long long)skel->bss->dropped);
-	ring_buffer__free(ring);
 	ublk_obs_bpf__destroy(skel);
 	return 0;
 }

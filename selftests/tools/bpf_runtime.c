@@ -27,19 +27,22 @@ static bool begins(const char *name, const char *prefix)
 	return !strncmp(name, prefix, strlen(prefix));
 }
 
-/* False: it has gone meanwhile. */
-static bool prog_read(uint32_t id, struct bpf_prog_info *info)
+/* What the kernel holds under this id, of programs, maps or links; false: it has gone. */
+static bool info_read(int fd, void *info, uint32_t len)
 {
-	uint32_t len = sizeof(*info);
-	int fd = bpf_prog_get_fd_by_id(id);
 	int r;
 
-	memset(info, 0, sizeof(*info));
 	if (fd < 0)
 		return false;
+	memset(info, 0, len);
 	r = bpf_obj_get_info_by_fd(fd, info, &len);
 	close(fd);
 	return !r;
+}
+
+static bool prog_read(uint32_t id, struct bpf_prog_info *info)
+{
+	return info_read(bpf_prog_get_fd_by_id(id), info, sizeof(*info));
 }
 
 static void programs(const char *prefix, bool list, struct totals *t)
@@ -62,18 +65,10 @@ static void programs(const char *prefix, bool list, struct totals *t)
 static void maps(const char *prefix, struct totals *t)
 {
 	struct bpf_map_info info;
-	uint32_t len;
-	int fd, r;
 
 	for (uint32_t id = 0; !bpf_map_get_next_id(id, &id);) {
-		fd = bpf_map_get_fd_by_id(id);
-		if (fd < 0)
-			continue;
-		len = sizeof(info);
-		memset(&info, 0, sizeof(info));
-		r = bpf_obj_get_info_by_fd(fd, &info, &len);
-		close(fd);
-		if (r || !begins(info.name, prefix))
+		if (!info_read(bpf_map_get_fd_by_id(id), &info, sizeof(info)) ||
+		    !begins(info.name, prefix))
 			continue;
 		t->others++;
 		printf("map %u %s\n", id, info.name);
@@ -84,18 +79,10 @@ static void links(const char *prefix, struct totals *t)
 {
 	struct bpf_prog_info prog;
 	struct bpf_link_info info;
-	uint32_t len;
-	int fd, r;
 
 	for (uint32_t id = 0; !bpf_link_get_next_id(id, &id);) {
-		fd = bpf_link_get_fd_by_id(id);
-		if (fd < 0)
-			continue;
-		len = sizeof(info);
-		memset(&info, 0, sizeof(info));
-		r = bpf_obj_get_info_by_fd(fd, &info, &len);
-		close(fd);
-		if (r || !prog_read(info.prog_id, &prog) || !begins(prog.name, prefix))
+		if (!info_read(bpf_link_get_fd_by_id(id), &info, sizeof(info)) ||
+		    !prog_read(info.prog_id, &prog) || !begins(prog.name, prefix))
 			continue;
 		t->others++;
 		printf("link %u of program %u %s\n", id, info.prog_id, prog.name);
