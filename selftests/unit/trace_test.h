@@ -95,7 +95,7 @@ static void __unused server(struct stream *s, bool gone)
 }
 
 /* Begins a snapshot. */
-static struct rec *__unused dev(struct stream *s, enum rec_dev_state state)
+static __unused struct rec *dev(struct stream *s, enum rec_dev_state state)
 {
 	struct rec *r = push(s, REC_DEV);
 
@@ -126,7 +126,7 @@ static void __unused queue(struct stream *s, uint32_t q, uint32_t armed, const c
 	SET(r->queue.owner_comm, "gfs-lane");
 }
 
-static struct rec *__unused req(struct stream *s, uint32_t q, uint32_t tag, uint64_t start_ms,
+static __unused struct rec *req(struct stream *s, uint32_t q, uint32_t tag, uint64_t start_ms,
 				enum rec_req_state state)
 {
 	struct rec *r = push(s, REC_REQ);
@@ -162,7 +162,7 @@ static void __unused snap(struct stream *s, int tag, uint64_t start_ms)
 	snap_end(s);
 }
 
-static struct rec *__unused cmd(struct stream *s, uint64_t id, enum rec_cmd_nr nr,
+static __unused struct rec *cmd(struct stream *s, uint64_t id, enum rec_cmd_nr nr,
 				uint64_t submit_ms)
 {
 	struct rec *r = push(s, REC_CMD);
@@ -182,7 +182,7 @@ static struct rec *__unused cmd(struct stream *s, uint64_t id, enum rec_cmd_nr n
 
 #define WRITER 812 /* sh, that writes attributes */
 
-static struct rec *__unused freeze(struct stream *s, uint64_t id, uint32_t tid, uint64_t wait_ms)
+static __unused struct rec *freeze(struct stream *s, uint64_t id, uint32_t tid, uint64_t wait_ms)
 {
 	struct rec *r = push(s, REC_FREEZE);
 
@@ -195,7 +195,7 @@ static struct rec *__unused freeze(struct stream *s, uint64_t id, uint32_t tid, 
 	return r;
 }
 
-static struct rec *__unused attr(struct stream *s, uint64_t id, uint32_t tid, uint64_t start_ms)
+static __unused struct rec *attr(struct stream *s, uint64_t id, uint32_t tid, uint64_t start_ms)
 {
 	struct rec *r = push(s, REC_ATTR);
 
@@ -210,7 +210,7 @@ static struct rec *__unused attr(struct stream *s, uint64_t id, uint32_t tid, ui
 	return r;
 }
 
-static struct rec *__unused task(struct stream *s, uint32_t tid, uint32_t tgid, uint32_t ppid,
+static __unused struct rec *task(struct stream *s, uint32_t tid, uint32_t tgid, uint32_t ppid,
 				 const char *comm, const char *kstack)
 {
 	struct rec *r = push(s, REC_TASK);
@@ -224,7 +224,7 @@ static struct rec *__unused task(struct stream *s, uint32_t tid, uint32_t tgid, 
 	return r;
 }
 
-static struct rec *__unused span(struct stream *s, const char *event, uint64_t op,
+static __unused struct rec *span(struct stream *s, const char *event, uint64_t op,
 				 uint64_t start_ms)
 {
 	struct rec *r = push(s, REC_SPAN);
