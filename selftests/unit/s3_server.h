@@ -16,7 +16,7 @@ struct s3_server {
 	pid_t pid; /* 0: not ours, and it takes no rules */
 	char dir[96];
 	char endpoint[64], access[64], secret[64];
-	char cert[128]; /* "" = no TLS */
+	char cert[128];                  /* "" = no TLS */
 	char url[160];                   /* "s3://BUCKET/PREFIX", the prefix fresh */
 	struct store_s3_options options; /* reach it by these */
 };
