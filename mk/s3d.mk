@@ -7,3 +7,6 @@ tools: $(S3D)
 $(S3D): $(call obj,$(call src,selftests/s3d/*.c))
 	$(say) LD $(patsubst $(B)/%,%,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ -lssl -lcrypto
+
+# The tests that start it.
+$(patsubst %,$(B)/selftests/unit/store_%_test,contract s3_fault): | $(S3D)
