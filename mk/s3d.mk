@@ -4,10 +4,8 @@
 S3D := $(B)/selftests/s3d/s3d
 LAB_DEPS += $(S3D)
 tools: $(S3D)
+# Tests start it.
 $(UNIT_BIN): | $(S3D)
 $(S3D): $(call obj,$(call src,selftests/s3d/*.c))
 	$(say) LD $(patsubst $(B)/%,%,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ -lssl -lcrypto
-
-# The tests that start it.
-$(patsubst %,$(B)/selftests/unit/store_%_test,contract s3_fault): | $(S3D)
