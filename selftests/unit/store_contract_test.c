@@ -826,6 +826,54 @@ static void many_at_once_get_each_their_own_answer(void **state)
 	free(keys);
 }
 
+/* ---- TLS ---- */
+
+static int first_put(const struct s3_server *srv, char *problem, size_t size)
+{
+	const struct store_options o = {.s3 = srv->options};
+	struct iovec iov = {"x", 1};
+	struct store_op op = {.type = STORE_PUT, .key = "k", .iov = &iov, .iovcnt = 1};
+	struct store_s3_stats st;
+	struct store *s = NULL;
+	int r = store_open_with(srv->url, &o, &s, problem, size);
+
+	assert_int_equal(r, 0);
+	/* Long enough for one that works, and for one that does not to have said why. */
+	op.deadline_ns =
+		now_ns() + (srv->options.ca_file || srv->options.tls_insecure ? PATIENCE_NS
+									      : 2 * NSEC_PER_SEC);
+	r = store_run(s, &op);
+	assert_true(store_s3_stats(s, &st));
+	snprintf(problem, size, "%s", st.problem);
+	store_close(s);
+	return r;
+}
+
+static void only_a_server_that_the_ca_knows_is_spoken_to(void **state)
+{
+	struct backend *be = *state;
+	struct s3_server srv = be->srv;
+	const char *tls = getenv("GFS_TEST_S3_TLS"), *ca = getenv("GFS_TEST_S3_CA");
+	char problem[512];
+
+	if (!tls || !ca) {
+		print_message("GFS_TEST_S3_TLS and GFS_TEST_S3_CA are not set\n");
+		skip();
+	}
+	s3_server_bucket(&srv);
+	snprintf(srv.endpoint, sizeof(srv.endpoint), "%s", tls);
+	srv.options.endpoint = srv.endpoint;
+	assert_true(first_put(&srv, problem, sizeof(problem)) < 0);
+	print_message("%s\n", problem);
+	assert_non_null(strstr(problem, "certificate"));
+	srv.options.ca_file = ca;
+	assert_int_equal(first_put(&srv, problem, sizeof(problem)), 0);
+	assert_string_equal(problem, "");
+	srv.options.ca_file = NULL;
+	srv.options.tls_insecure = true;
+	assert_int_equal(first_put(&srv, problem, sizeof(problem)), 0);
+}
+
 #define T(f) cmocka_unit_test_prestate_setup_teardown(f, setup, teardown, be)
 
 static int run_on(struct backend *be)
@@ -854,6 +902,15 @@ static int run_on(struct backend *be)
 	return _cmocka_run_group_tests(be->name, tests, ARRAY_SIZE(tests), NULL, NULL);
 }
 
+static int run_tls(struct backend *be)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_prestate(only_a_server_that_the_ca_knows_is_spoken_to, be),
+	};
+
+	return _cmocka_run_group_tests("TLS", tests, ARRAY_SIZE(tests), NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	struct backend file = {.name = "file"}, s3d = {.name = "s3 on s3d", .s3 = true};
@@ -868,7 +925,7 @@ int main(int argc, char **argv)
 	failed += run_on(&s3d);
 	s3_server_stop(&s3d.srv);
 	if (s3_server_environment(&rgw.srv))
-		failed += run_on(&rgw);
+		failed += run_on(&rgw) + run_tls(&rgw);
 	else
 		print_message("GFS_TEST_S3 is not set: not run on radosgw (start one with "
 			      "selftests/rgw up DIR)\n");
