@@ -34,13 +34,13 @@ static int teardown(void **state)
 
 /* ---- one fault, every operation ---- */
 
-enum what { PUT, CREATE, UPDATE, GET, RANGE, HEAD, LIST, DELETE, WHATS };
+enum what { PUT, CREATE, UPDATE, GET, RANGE, HEAD, LIST, DELETE, NR_WHAT };
 #define B(x)        (1u << (x))
 #define CHANGES     (B(PUT) | B(CREATE) | B(UPDATE) | B(DELETE))
 #define UPLOADS     (B(PUT) | B(CREATE) | B(UPDATE))
 #define BODIES      (B(GET) | B(RANGE) | B(LIST))
 #define CONDITIONAL (B(CREATE) | B(UPDATE))
-#define ALL         (B(WHATS) - 1)
+#define ALL         (B(NR_WHAT) - 1)
 
 static const char *const what_names[] = {"PUT",        "PUT if absent", "PUT if match", "GET",
 					 "ranged GET", "HEAD",          "LIST",         "DELETE"};
@@ -332,13 +332,13 @@ static void check_all(struct meeting *m, unsigned int n, struct store *clean, bo
 
 static void meet_faults(const struct fault *f, unsigned int nr, struct store *clean)
 {
-	static struct meeting m[WAVE * 2 * WHATS];
-	unsigned int n = nr * 2 * WHATS;
+	static struct meeting m[WAVE * 2 * NR_WHAT];
+	unsigned int n = nr * 2 * NR_WHAT;
 
 	memset(m, 0, sizeof(m));
 	for (unsigned int i = 0; i < n; i++) {
-		m[i].fault = &f[i / (2 * WHATS)];
-		m[i].what = i / 2 % WHATS;
+		m[i].fault = &f[i / (2 * NR_WHAT)];
+		m[i].what = i / 2 % NR_WHAT;
 		m[i].once = i % 2;
 		snprintf(m[i].dir, sizeof(m[i].dir), "dir-%03u/", i);
 		snprintf(m[i].key, sizeof(m[i].key), "%sk", m[i].dir);
