@@ -284,8 +284,6 @@ struct s3_caps {
 
 struct s3_probe;
 int s3_probe_new(struct s3 *s3) __must_check;
-/* Start, or start again after an error; does nothing while it runs or when all is known. */
-void s3_probe_kick(struct s3 *s3);
 /* Called by the loop at each turn; the time of the next wanted call, 0 = none. */
 uint64_t s3_probe_tick(struct s3 *s3, uint64_t now);
 void s3_probe_free(struct s3 *s3);
