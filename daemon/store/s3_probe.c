@@ -167,7 +167,7 @@ static void probe_end(struct s3_probe *p, bool fit)
 			 "a second host; store.single_host says there is none",
 			 s3->s.url, s3->target.base, p->unfit);
 	else
-		s3_problem(s3,
+		s3_problem(s3, S3_ABOUT_FITNESS,
 			   "%s has no conditional PUT (%s), without which two hosts could write "
 			   "one volume; use another endpoint, or set store.single_host = yes if "
 			   "this is and stays the only host",
