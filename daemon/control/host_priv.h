@@ -10,7 +10,7 @@
 #include "lib/spans.h"
 
 #define HOST_BUCKETS      1024
-#define CREATE_THREADS    8
+#define CREATE_THREADS    8 /* unless the configuration says */
 #define NAME_WAITERS_MAX  16
 #define NAME_WAIT_NS      (30 * NSEC_PER_SEC)
 #define RETRY_BACKOFF_MIN (1 * NSEC_PER_SEC)

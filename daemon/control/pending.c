@@ -16,6 +16,7 @@
 
 #include "lib/fsutil.h"
 #include "lib/log.h"
+#include "lib/step.h"
 
 #define PENDING_FILE_MAX (64 * KiB)
 #define REAP_RETRY_NS    (5 * NSEC_PER_SEC)
@@ -278,8 +279,11 @@ static bool record_reap(struct host *h, struct pending *p)
 	/* Somebody else's root has the name: ours is not there. */
 	if (r == -ESTALE || r == -EEXIST)
 		r = 0;
-	if (!r)
+	if (!r) {
+		step_reached(STEP_REAP_ROOT);
 		pending_local_remove(h, p->root.uuid);
+		step_reached(STEP_REAP_LOCAL);
+	}
 	vol_end(vol);
 	pthread_mutex_lock(&h->lock);
 	if (r) {
