@@ -325,7 +325,7 @@ void host_summary_read(struct host *h, struct host_summary *out)
 			out->failed_passing += vol->state == HOST_FAILED && vol->passing;
 		}
 	list_for_each_entry (p, &h->pendings, node)
-		out->pending++;
+		out->pending += !p->whole;
 	out->ready = h->recovered && !out->recovering && !out->failed_passing && !h->stopping;
 }
 

@@ -249,6 +249,7 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	struct fmt_err fe = {{0}};
 	struct local_side local;
 	struct pending *p;
+	bool late;
 	int r = record_take(h, d, &p, err);
 
 	*again = false;
@@ -257,7 +258,9 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	step_reached(STEP_CREATE_RECORDED);
 	local_side_start(&local, vol, &p->root, op_id);
 	step_reached(STEP_CREATE_PUT);
-	r = root_create(h->e, &p->root, deadline, op_id, etag, &fe);
+	r = root_create_late(h->e, &p->root, deadline, op_id, etag, &late, &fe);
+	/* Whatever comes of it: a copy may land later, when another has come and gone. */
+	p->maybe |= late;
 	if (!r)
 		step_reached(STEP_CREATE_WRITTEN);
 	local_side_wait(&local);
@@ -272,7 +275,7 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	else
 		r = create_finish(vol, &local, etag, err);
 	if (!r) {
-		pending_drop(h, p);
+		pending_whole(h, p);
 		step_reached(STEP_CREATE_SETTLED);
 		return 0;
 	}

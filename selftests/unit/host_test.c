@@ -525,6 +525,72 @@ static void definite_failure_of_a_retry_does_not_forget_the_late_put(void **stat
 	box_stop(&b);
 }
 
+static void late_put_does_not_bring_back_a_removed_volume(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+
+	box_init(&b, "a");
+	b.reap_ns = 0;
+	b.forget_ns = 3 * NSEC_PER_SEC;
+	b.create_timeout_ns = 10 * NSEC_PER_SEC;
+	box_start(&b);
+	/* The first copy has no answer and lands later; the second one makes the volume. */
+	faults(&b, "put:exports/* ambiguous=late:1000 count=1");
+	must_create(&b, "vm-1");
+	assert_int_equal(pending_count(&b), 0);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+	assert_false(root_in_store(&b, "vm-1"));
+	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
+		assert_true(now_ns() < end);
+	assert_absent(&b, "vm-1");
+	wait_until(nothing_pending, &b, "the record is forgotten");
+	assert_false(root_in_store(&b, "vm-1"));
+	/* A new volume of the name is not the old one. */
+	faults(&b, "put:exports/* ambiguous=late:300 count=1");
+	must_create(&b, "vm-1");
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+	must_create(&b, "vm-1");
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	box_stop(&b);
+}
+
+static void late_put_of_a_refused_create_is_reaped(void **state)
+{
+	struct op_err err;
+	struct box a, b;
+	bool created;
+
+	box_init(&a, "a");
+	a.reap_ns = 0;
+	a.forget_ns = 3 * NSEC_PER_SEC;
+	a.create_timeout_ns = 10 * NSEC_PER_SEC;
+	box_start(&a);
+	b = a;
+	snprintf(b.state, sizeof(b.state), "%s/state-b", a.dir);
+	snprintf(b.cache, sizeof(b.cache), "%s/cache-b", a.dir);
+	snprintf(b.host_id, sizeof(b.host_id), "b/00000000-0000-4000-8000-000000000002");
+	assert_int_equal(mkdir_all(b.cache), 0);
+	box_start(&b);
+	if (create_sized(&b, "vm-1", 256 * MiB, &created, &err))
+		fail_msg("%s", err.msg);
+	faults(&a, "put:exports/* ambiguous=late:1500 count=1");
+	assert_true(create(&a, "vm-1", &created, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	/* The other goes, and what was refused lands. */
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&a, "vm-1");)
+		assert_true(now_ns() < end);
+	assert_absent(&a, "vm-1");
+	wait_until(nothing_pending, &a, "the record is forgotten");
+	assert_false(root_in_store(&a, "vm-1"));
+	box_stop(&a);
+	box_stop(&b);
+}
+
 static void pending_record_survives_a_restart(void **state)
 {
 	struct op_err err;
@@ -1136,6 +1202,8 @@ int main(void)
 		cmocka_unit_test(retry_with_another_definition_replaces_the_leftover),
 		cmocka_unit_test(late_put_of_a_failed_create_is_reaped),
 		cmocka_unit_test(definite_failure_of_a_retry_does_not_forget_the_late_put),
+		cmocka_unit_test(late_put_does_not_bring_back_a_removed_volume),
+		cmocka_unit_test(late_put_of_a_refused_create_is_reaped),
 		cmocka_unit_test(pending_record_survives_a_restart),
 		cmocka_unit_test(failed_device_is_undone_and_a_retry_creates),
 		cmocka_unit_test(unwritable_list_undoes_the_create),

@@ -110,6 +110,7 @@ die_at()
 		;;
 	*) fail "killed at $1 ($2): GET is $status: $(cat "$LAB_TMP/api.out")" ;;
 	esac
+	equal "pending creates after $1 ($2)" "$(metric glidefs_pending_creates)" 0
 	removed died
 	daemon_stop a
 	died="$died $1"
