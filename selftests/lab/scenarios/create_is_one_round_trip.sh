@@ -57,7 +57,7 @@ for op in get head list delete; do
 done
 equal "PUTs" "$(grep -c '"event":"object.put".*"export":"one-' "$log")" "$creates"
 
-awk '{ print $1, $2 > $3 ? $2 : $3 }' "$LAB_TMP/spans" > "$LAB_TMP/pairs"
+awk '{ print $1, ($2 > $3 ? $2 : $3) }' "$LAB_TMP/spans" > "$LAB_TMP/pairs"
 status=0
 command figure --max 1.15 --min-pairs 20 create_ratio < "$LAB_TMP/pairs" > "$LAB_TMP/figure" || status=$?
 cat "$LAB_TMP/figure"

@@ -16,7 +16,8 @@
 capture=$LAB_TMP/capture
 started='ublk.start_dev:0 ublk.start_dev.prepare:0 ublk.start_dev.wait:0 ublk.start_dev.command:0'
 armed='ublk.add_dev:0 ublk.set_params:0 ublk.open_cdev:0 ublk.arm_queues:0'
-device="register_device:0 $armed $started ublk.udev:*"
+opened='layer.recover:0'
+device="$opened register_device:0 $armed $started ublk.udev:*"
 root='save_export:0 object.put:0'
 unroot='object.get:0 object.delete:0'
 undevice='ublk.stop_dev:0 ublk.del_dev:0'
@@ -88,12 +89,12 @@ case_of put-fails 503 "put error=EIO" "" create_export:-5 save_export:-5 object.
 case_of put-denied 503 "put error=EACCES" "" create_export:-13 save_export:-13 object.put:-13 $device $undevice
 case_of put-unanswered 201 "put ambiguous=after count=1" "" create_export:0 save_export:0 object.put:-110 \
 	object.put:-17 object.get:0 $device
-case_of no-add 507 "" ADD_DEV:12 create_export:-12 $root register_device:-12 ublk.add_dev:-12 $unroot
-case_of no-params 507 "" SET_PARAMS:12 create_export:-12 $root register_device:-12 ublk.add_dev:0 \
+case_of no-add 507 "" ADD_DEV:12 create_export:-12 $root $opened register_device:-12 ublk.add_dev:-12 $unroot
+case_of no-params 507 "" SET_PARAMS:12 create_export:-12 $root $opened register_device:-12 ublk.add_dev:0 \
 	ublk.set_params:-12 $undevice $unroot
-case_of no-start 500 "" START_DEV:5 create_export:-5 $root register_device:-5 $armed ublk.start_dev:-5 \
+case_of no-start 500 "" START_DEV:5 create_export:-5 $root $opened register_device:-5 $armed ublk.start_dev:-5 \
 	ublk.start_dev.prepare:0 ublk.start_dev.wait:0 ublk.start_dev.command:-5 $undevice $unroot
-case_of no-undo 500 "delete error=EIO" START_DEV:5 create_export:-5 $root register_device:-5 $armed \
+case_of no-undo 500 "delete error=EIO" START_DEV:5 create_export:-5 $root $opened register_device:-5 $armed \
 	ublk.start_dev:-5 ublk.start_dev.prepare:0 ublk.start_dev.wait:0 ublk.start_dev.command:-5 $undevice \
 	object.get:0 object.delete:-5
 
