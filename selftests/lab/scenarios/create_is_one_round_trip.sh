@@ -11,20 +11,19 @@
 # shellcheck source=selftests/lab/scenarios/create.lib
 . "$LAB/scenarios/create.lib"
 
-creates=24
 mkdisk cache store
 daemon_start a "store.fault=* delay=500"
 sock=$(host_dir a)/glidefs.sock
 log=$(host_dir a)/timing.jsonl
 
-# --- one after the other ----------------------------------------------------------------
-apicall --count "$creates" "$sock" PUT /api/exports/one-%d "$CREATE_BODY" > "$LAB_TMP/one" ||
-	fail "create: $(cat "$LAB_TMP/one")"
-wait_for 20 "timing lines of the creates" sh -c \
-	"[ \$(grep -c '\"event\":\"create_export\"' $log) = $creates ]"
+# creates_seen N: for wait_for.
+creates_seen()
+{
+	[ "$(grep -c '"event":"create_export"' "$log")" = "$1" ]
+}
 
-# spans PREFIX: a line per create of such a name: its time, its PUT's, its registration's, in ms, and how
-# long the last two were under way together.
+# spans PREFIX: a line per create of such a name: its time, its PUT's, its registration's, in ms, how long the
+# last two were under way together, and the time before the first and after the last of them.
 spans()
 {
 	sed -n 's/.*"event":"\([^"]*\)","mono_ns":\([0-9]*\),.*"start_ns":\([0-9]*\),"export":"\('"$1"'-[0-9]*\)".*"op_id":\([0-9]*\),.*"result":0.*/\1 \2 \3 \5/p' "$log" |
@@ -40,14 +39,30 @@ spans()
 				if (from["register_device", o] > lo) lo = from["register_device", o]
 				hi = to["object.put", o]
 				if (to["register_device", o] < hi) hi = to["register_device", o]
-				printf "%.3f %.3f %.3f %.3f\n", all / 1e6, put / 1e6, reg / 1e6, (hi - lo) / 1e6
+				before = from["object.put", o] - from["create_export", o]
+				after = to["create_export", o] - (to["object.put", o] > to["register_device", o] ? to["object.put", o] : to["register_device", o])
+				printf "%.3f %.3f %.3f %.3f %.3f %.3f\n", all / 1e6, put / 1e6, reg / 1e6, (hi - lo) / 1e6, before / 1e6, after / 1e6
 			}
 		}'
 }
 
-spans one > "$LAB_TMP/spans"
-equal "creates with all their spans" "$(awk '$2 > 0 && $3 > 0' "$LAB_TMP/spans" | wc -l)" "$creates"
+# --- one after the other ----------------------------------------------------------------
+# More of them while the machine makes the interval too wide for a verdict.
+creates=0
+status=3
+while [ "$status" = 3 ] && [ "$creates" -lt 120 ]; do
+	apicall --count 24 --first "$creates" "$sock" PUT /api/exports/one-%d "$CREATE_BODY" > "$LAB_TMP/one" ||
+		fail "create: $(cat "$LAB_TMP/one")"
+	creates=$((creates + 24))
+	wait_for 20 "timing lines of the creates" creates_seen "$creates"
+	spans one > "$LAB_TMP/spans"
+	equal "creates with all their spans" "$(awk '$2 > 0 && $3 > 0' "$LAB_TMP/spans" | wc -l)" "$creates"
+	awk '{ print $1, ($2 > $3 ? $2 : $3) }' "$LAB_TMP/spans" > "$LAB_TMP/pairs"
+	status=0
+	command figure --max 1.15 --min-pairs 20 create_ratio < "$LAB_TMP/pairs" > "$LAB_TMP/figure" || status=$?
+done
 awk '{ printf "# create %s ms: PUT %s ms, registration %s ms\n", $1, $2, $3 }' "$LAB_TMP/spans" | head -n 3
+cat "$LAB_TMP/figure"
 awk '$4 <= 0 { exit 1 }' "$LAB_TMP/spans" || fail "PUT and registration did not overlap: $(cat "$LAB_TMP/spans")"
 # Nothing of the store but the one PUT.
 for op in get head list delete; do
@@ -56,20 +71,24 @@ for op in get head list delete; do
 	fi
 done
 equal "PUTs" "$(grep -c '"event":"object.put".*"export":"one-' "$log")" "$creates"
-
-awk '{ print $1, ($2 > $3 ? $2 : $3) }' "$LAB_TMP/spans" > "$LAB_TMP/pairs"
-status=0
-command figure --max 1.15 --min-pairs 20 create_ratio < "$LAB_TMP/pairs" > "$LAB_TMP/figure" || status=$?
-cat "$LAB_TMP/figure"
-[ "$status" = 0 ] || fail "create_ratio is over 1.15, or undecided ($status)"
+[ "$status" = 0 ] || fail "create_ratio is over 1.15, or undecided ($status) after $creates creates"
 
 # --- 50 at once -------------------------------------------------------------------------
-one=$(awk '{ print $3 }' "$LAB_TMP/one" | sort -n | sed -n "$((creates / 2))p")
+# 50 registrations are work for the CPU, of which an emulated one takes 10 times as long: there the store is
+# slower too, so that it is still what decides.
+latency=500
+if [ "$LAB_EMULATED" = 1 ]; then
+	latency=2000
+	daemon_stop a
+	daemon_start a "store.fault=* delay=$latency"
+fi
+apicall --count 3 "$sock" PUT /api/exports/single-%d "$CREATE_BODY" > "$LAB_TMP/one" ||
+	fail "create: $(cat "$LAB_TMP/one")"
+one=$(awk '{ print $3 }' "$LAB_TMP/one" | sort -n | sed -n 2p)
 apicall --jobs 50 --count 50 "$sock" PUT /api/exports/all-%d "$CREATE_BODY" > "$LAB_TMP/all" ||
 	fail "create: $(cat "$LAB_TMP/all")"
 all=$(awk '{ print $3 }' "$LAB_TMP/all" | sort -n | tail -n 1)
-wait_for 20 "timing lines of the creates" sh -c \
-	"[ \$(grep -c '\"event\":\"create_export\"' $log) = $((creates + 50)) ]"
-spans all | sort -n | awk '{ l[NR] = $0 } END { print "# of 50: shortest, median, longest create, PUT, registration, overlap (ms):"; print "# " l[1]; print "# " l[int(NR / 2)]; print "# " l[NR] }'
-note "one create: $one ms; 50 at once: $all ms"
+wait_for 20 "timing lines of the creates" creates_seen $((creates + 3 + 50))
+spans all | sort -n | awk '{ l[NR] = $0 } END { print "# of 50: shortest, median, longest create, PUT, registration, overlap, before, after (ms):"; print "# " l[1]; print "# " l[int(NR / 2)]; print "# " l[NR] }'
+note "store operations of $latency ms: one create $one ms, 50 at once $all ms"
 [ "$all" -le $((2 * one)) ] || fail "50 creates at once took $all ms, one takes $one ms"

@@ -48,7 +48,7 @@ case_of()
 	is_status "create of $name" "$(create "$name")" "$want_status"
 	# The reaper, which is told of a root that was written, is part of what the sinks must agree about.
 	case " $* " in
-	*" object.delete:"*) wait_for 60 "the reaper" grep -q "its failed create is undone" "$(host_dir a)/glidefsd.log" ;;
+	*" object.delete:"*) wait_for 60 "the reaper" grep -q "volume $name: its failed create is undone" "$(host_dir a)/glidefsd.log" ;;
 	esac
 	wait_for 30 "the line of the create" jsonq "$log" "event=create_export,export=$name"
 	id=$(jsonq "$log" "event=create_export,export=$name" op_id)
@@ -93,9 +93,9 @@ case_of no-add 507 "" ADD_DEV:12 create_export:-12 $root $opened register_device
 case_of no-params 507 "" SET_PARAMS:12 create_export:-12 $root $opened register_device:-12 ublk.add_dev:0 \
 	ublk.set_params:-12 $undevice $unroot
 case_of no-start 500 "" START_DEV:5 create_export:-5 $root $opened register_device:-5 $armed ublk.start_dev:-5 \
-	ublk.start_dev.prepare:0 ublk.start_dev.wait:0 ublk.start_dev.command:-5 $undevice $unroot
-case_of no-undo 500 "delete error=EIO" START_DEV:5 create_export:-5 $root $opened register_device:-5 $armed \
-	ublk.start_dev:-5 ublk.start_dev.prepare:0 ublk.start_dev.wait:0 ublk.start_dev.command:-5 $undevice \
+	ublk.start_dev.prepare:0 ublk.start_dev.wait:-5 ublk.start_dev.command:-5 $undevice $unroot
+case_of no-undo 500 "delete error=EIO count=1" START_DEV:5 create_export:-5 $root $opened register_device:-5 $armed \
+	ublk.start_dev:-5 ublk.start_dev.prepare:0 ublk.start_dev.wait:-5 ublk.start_dev.command:-5 $undevice \
 	object.get:0 object.delete:-5
 
 kill -TERM "$TRACE_PID"

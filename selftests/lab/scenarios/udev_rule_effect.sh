@@ -77,6 +77,7 @@ wait_for 60 "gfs-trace record" jsonq "$TRACE_JSON" type=ready
 # --- ours, and not another's ---------------------------------------------------------------
 bare_start foreign --recovery
 foreign=$BARE_DEV
+foreign_server=$BARE
 udev_settle
 foreign_is=$(settings "$foreign")
 note "a foreign device: $foreign_is"
@@ -114,7 +115,6 @@ equal "writes to a foreign device" "$(jsonq --all "$capture" "kind=attr,$(of "$f
 equal "a foreign device" "$(settings "$foreign")" "$foreign_is"
 kill -TERM "$TRACE_PID"
 exit_status "$TRACE_PID" "gfs-trace record" 0
-bare_stop
 
 # --- the number of a device whose daemon was killed --------------------------------------------
 number=$(dev_id "$ours")
@@ -127,6 +127,8 @@ bare_start heir
 equal "number of the foreign device" "$(dev_id "$BARE_DEV")" "$number"
 udev_settle
 equal "a foreign device with the number of ours" "$(settings "$BARE_DEV")" "$foreign_is"
+bare_stop
+BARE=$foreign_server
 bare_stop
 
 # --- the successor's rule --------------------------------------------------------------------------
