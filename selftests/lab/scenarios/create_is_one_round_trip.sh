@@ -71,7 +71,7 @@ for op in get head list delete; do
 	fi
 done
 equal "PUTs" "$(grep -c '"event":"object.put".*"export":"one-' "$log")" "$creates"
-[ "$status" = 0 ] || fail "create_ratio is over 1.15, or undecided ($status) after $creates creates"
+[ "$status" != 1 ] || fail "create_ratio is over 1.15"
 
 # --- 50 at once -------------------------------------------------------------------------
 # 50 registrations are work for the CPU, of which an emulated one takes 10 times as long: there the store is
@@ -92,3 +92,8 @@ wait_for 20 "timing lines of the creates" creates_seen $((creates + 3 + 50))
 spans all | sort -n | awk '{ l[NR] = $0 } END { print "# of 50: shortest, median, longest create, PUT, registration, overlap, before, after (ms):"; print "# " l[1]; print "# " l[int(NR / 2)]; print "# " l[NR] }'
 note "store operations of $latency ms: one create $one ms, 50 at once $all ms"
 [ "$all" -le $((2 * one)) ] || fail "50 creates at once took $all ms, one takes $one ms"
+# A wide interval is no pass, but on a busy machine it proves nothing either way.
+if [ "$status" != 0 ]; then
+	[ "$LAB_FULL" = 1 ] && fail "no verdict about create_ratio after $creates creates"
+	skip "no verdict about create_ratio after $creates creates: make bench is alone on the machine"
+fi
