@@ -40,11 +40,23 @@ static struct model {
 		struct ublk_dev dev;
 	} d[MODEL_DEVS];
 	int fail_add, fail_recover, fail_remove; /* errno of the next calls, 0 = fine */
+	int together; /* atomic: adds that must be under way before any of them goes on */
+	int adding;   /* atomic: so many are */
 } model = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
 		 struct fmt_err *err)
 {
+	const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
+	uint64_t deadline = now_ns() + 10 * NSEC_PER_SEC;
+
+	__atomic_add_fetch(&model.adding, 1, __ATOMIC_RELAXED);
+	while (__atomic_load_n(&model.adding, __ATOMIC_RELAXED) <
+	       __atomic_load_n(&model.together, __ATOMIC_RELAXED)) {
+		if (now_ns() >= deadline)
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
+	}
 	SCOPED_LOCK(&model.lock);
 
 	if (model.fail_add) {
@@ -194,6 +206,7 @@ static void faults(struct box *b, const char *rules)
 static void start_registry(struct box *b)
 {
 	const struct host_config hc = {
+		.creates = 32,
 		.state_dir = b->state,
 		.cache_dir = b->cache,
 		.host_id = b->host_id,
@@ -736,6 +749,33 @@ static void a_hanging_create_delays_no_other_name(void **state)
 	box_stop(&b);
 }
 
+static void creates_of_different_names_are_all_under_way_at_once(void **state)
+{
+	enum { NAMES = 20 };
+	char names[NAMES][16];
+	struct creator c[NAMES];
+	pthread_t t[NAMES];
+	struct box b;
+
+	box_init(&b, "a");
+	b.create_timeout_ns = 60 * NSEC_PER_SEC;
+	box_start(&b);
+	__atomic_store_n(&model.adding, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&model.together, NAMES, __ATOMIC_RELAXED);
+	for (int i = 0; i < NAMES; i++) {
+		snprintf(names[i], sizeof(names[i]), "vm-%d", i);
+		c[i] = (struct creator){.b = &b, .name = names[i]};
+		assert_int_equal(pthread_create(&t[i], NULL, creator_main, &c[i]), 0);
+	}
+	for (int i = 0; i < NAMES; i++)
+		pthread_join(t[i], NULL);
+	__atomic_store_n(&model.together, 0, __ATOMIC_RELAXED);
+	for (int i = 0; i < NAMES; i++)
+		if (c[i].r)
+			fail_msg("%s: %s", names[i], c[i].err.msg);
+	box_stop(&b);
+}
+
 static bool device_there(struct box *b)
 {
 	return model_count() == 1;
@@ -1209,6 +1249,7 @@ int main(void)
 		cmocka_unit_test(unwritable_list_undoes_the_create),
 		cmocka_unit_test(one_of_many_creates_of_a_name_wins),
 		cmocka_unit_test(a_hanging_create_delays_no_other_name),
+		cmocka_unit_test(creates_of_different_names_are_all_under_way_at_once),
 		cmocka_unit_test(device_is_made_while_the_put_is_in_flight),
 		cmocka_unit_test(a_device_that_hangs_keeps_a_failed_create_out_of_reach),
 		cmocka_unit_test(restart_recovers_the_same_devices_and_removes_leaked_ones),
