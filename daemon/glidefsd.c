@@ -18,6 +18,7 @@
 #include "control/config.h"
 #include "control/debug.h"
 #include "control/startup.h"
+#include "control/udev_rule.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/timing.h"
@@ -223,6 +224,7 @@ static int ublk_start(struct daemon *d, const struct options *o)
 		.queues = (unsigned int)d->cfg.queues,
 		.depth = (unsigned int)d->cfg.depth,
 		.cmd_timeout_ns = d->cfg.command_timeout_s * NSEC_PER_SEC,
+		.udev_wait_ns = d->cfg.udev_wait_ms * NSEC_PER_MSEC,
 	};
 	struct fmt_err err = {{0}};
 	int r;
@@ -231,6 +233,8 @@ static int ublk_start(struct daemon *d, const struct options *o)
 		log_warn("--no-ublk: volumes have no devices");
 		return 0;
 	}
+	if (d->cfg.udev_install)
+		udev_rule_install();
 	r = ublk_host_create(&uc, d->engine, &d->ublk, &err);
 	return r ? fail("ublk", r, &err) : 0;
 }
@@ -249,6 +253,7 @@ static int control_start(struct daemon *d)
 		.cache_dir = c->cache_dir,
 		.host_id = d->host_id,
 		.create_timeout_ns = c->create_timeout_s * NSEC_PER_SEC,
+		.creates = (unsigned int)c->api_threads,
 		.reap_ns = c->pending_reap_s * NSEC_PER_SEC,
 		.forget_ns = c->pending_forget_s * NSEC_PER_SEC,
 		.on_ready = on_ready,

@@ -46,6 +46,7 @@ static const char *const event_names[TIMING_NR] = {
 	[TIMING_UBLK_START_DEV_PREPARE] = "ublk.start_dev.prepare",
 	[TIMING_UBLK_START_DEV_WAIT] = "ublk.start_dev.wait",
 	[TIMING_UBLK_START_DEV_COMMAND] = "ublk.start_dev.command",
+	[TIMING_UBLK_UDEV] = "ublk.udev",
 	[TIMING_UBLK_STOP_DEV] = "ublk.stop_dev",
 	[TIMING_UBLK_DEL_DEV] = "ublk.del_dev",
 	[TIMING_UBLK_RECOVER] = "ublk.recover",

@@ -33,6 +33,7 @@ enum timing_event {
 	TIMING_UBLK_START_DEV_PREPARE, /* resident first and last blocks where the kernel scans */
 	TIMING_UBLK_START_DEV_WAIT,    /* until the control thread submitted it */
 	TIMING_UBLK_START_DEV_COMMAND, /* submission to completion */
+	TIMING_UBLK_UDEV, /* wait for udev's rule, after START_DEV; failure is a warning */
 	TIMING_UBLK_STOP_DEV,
 	TIMING_UBLK_DEL_DEV,
 	TIMING_UBLK_RECOVER,

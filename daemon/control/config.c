@@ -111,6 +111,10 @@ const struct config_option config_options[] = {
 	    "requests in flight per queue; queues times depth is 1024 at most"),
 	OPT("ublk", "command_timeout_s", CONFIG_UINT, command_timeout_s, "30", 1, 3600,
 	    "deadline in seconds of each control command to the kernel"),
+	OPT("udev", "install", CONFIG_BOOL, udev_install, "yes", 0, 0,
+	    "install the rule for our devices in /run/udev/rules.d at start unless udev has it"),
+	OPT("udev", "wait_ms", CONFIG_UINT, udev_wait_ms, "200", 0, 60000,
+	    "milliseconds that a new device waits for udev's rule, beside the store; 0 = not at all"),
 };
 /* clang-format on */
 const unsigned int config_options_nr = ARRAY_SIZE(config_options);

@@ -8,8 +8,10 @@
 
 #include "engine/worker.h"
 #include "lib/log.h"
+#include "lib/step.h"
 
 #define PAUSE_ENV    "GFS_DEBUG_WORKER_PAUSE_MS"
+#define KILL_ENV     "GFS_DEBUG_KILL_AT"
 #define PAUSE_MS_MAX 3600000u
 
 static unsigned int pause_ms;
@@ -25,7 +27,7 @@ static void pause_worker(unsigned int index)
 		nanosleep(&ts, NULL);
 }
 
-int debug_setup(void)
+static int pause_setup(void)
 {
 	const char *pause = getenv(PAUSE_ENV);
 	char excess;
@@ -49,4 +51,27 @@ int debug_setup(void)
 	log_warn("WORKERS ARE PAUSED (" PAUSE_ENV "=%s)", pause);
 	worker_pause_hook = pause_worker;
 	return 0;
+}
+
+static int kill_setup(void)
+{
+	const char *at = getenv(KILL_ENV);
+
+	if (!at)
+		return 0;
+	if (!step_kill_at(at)) {
+		log_warn("THIS PROCESS KILLS ITSELF (" KILL_ENV "=%s)", at);
+		return 0;
+	}
+	log_err(KILL_ENV "=%s: no such step; there are:", at);
+	for (unsigned int i = 0; i < STEP_NR; i++)
+		log_err("step %s", step_name((enum step)i));
+	return -EINVAL;
+}
+
+int debug_setup(void)
+{
+	int r = kill_setup();
+
+	return r ? r : pause_setup();
 }

@@ -9,6 +9,9 @@
  *                                         made it and others have not
  *   GFS_DEBUG_NO_EDGE_PREFETCH=1          the first and last block are not made resident before
  *                                         START_DEV (ublk/device.c)
+ *   GFS_DEBUG_KILL_AT=STEP                the process is killed, as by SIGKILL, at this step of a
+ *                                         create or of its undoing (lib/step.h); an unknown name
+ *                                         is refused with the list of all, one "step NAME" a line
  */
 #ifndef GFS_CONTROL_DEBUG_H
 #define GFS_CONTROL_DEBUG_H

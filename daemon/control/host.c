@@ -325,7 +325,7 @@ void host_summary_read(struct host *h, struct host_summary *out)
 			out->failed_passing += vol->state == HOST_FAILED && vol->passing;
 		}
 	list_for_each_entry (p, &h->pendings, node)
-		out->pending++;
+		out->pending += !p->whole;
 	out->ready = h->recovered && !out->recovering && !out->failed_passing && !h->stopping;
 }
 
@@ -428,7 +428,7 @@ int host_create(const struct host_config *c, struct engine *e, struct ublk_host 
 		list_init(&h->bucket[i]);
 	h->host_id = strdup(c->host_id);
 	h->cache_dir = strdup(c->cache_dir);
-	h->create_pool = pool_create("gfs-create", CREATE_THREADS);
+	h->create_pool = pool_create("gfs-create", c->creates ? c->creates : CREATE_THREADS);
 	r = h->host_id && h->cache_dir && h->create_pool ? 0 : -ENOMEM;
 	if (!r)
 		r = open_dirs(h, err);

@@ -37,6 +37,7 @@ struct host_config {
 	const char *state_dir, *cache_dir;
 	const char *host_id;         /* "name/uuid" */
 	uint64_t create_timeout_ns;  /* how long a create's PUT is retried */
+	unsigned int creates;        /* at once, 0: 8; no fewer than requests, or names wait */
 	uint64_t reap_ns, forget_ns; /* of pending records, see config.c */
 	/* Called once, on any thread, when each known volume was tried; may be NULL. */
 	void (*on_ready)(void *arg, unsigned int attached, unsigned int failed);

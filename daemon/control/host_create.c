@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "lib/log.h"
+#include "lib/step.h"
 
 /* How often a create may find its name taken by a leftover of its own and remove that. */
 #define CREATE_ROUNDS 3
@@ -127,6 +128,8 @@ static void local_side_run(struct pool_job *job)
 	if (l->r)
 		l->r = op_fail_engine(&l->err, l->r, "opening it", l->vol->name, &fe);
 	else
+		step_reached(STEP_LOCAL_OPENED);
+	if (!l->r)
 		l->r = vol_device_add(l->vol, l->v, l->op_id, &l->dev, &l->err);
 	SCOPED_LOCK(&h->lock);
 	l->done = true;
@@ -177,16 +180,21 @@ static void local_side_undo(struct local_side *l, bool in_store)
 	struct fmt_err fe = {{0}};
 	int r;
 
+	step_reached(STEP_UNDO_BEGUN);
 	if (in_store && (r = root_delete(h->e, l->vol->name, l->root->nonce, l->op_id, &fe)))
 		log_warn("volume %s: undoing its create: %s; the reaper tries again", l->vol->name,
 			 fe.msg[0] ? fe.msg : strerror(-r));
+	step_reached(STEP_UNDO_ROOT);
 	if (l->dev && ublk_dev_remove(l->dev, true, l->op_id, &fe)) {
 		local_side_keep(l, &fe);
 		return;
 	}
+	step_reached(STEP_UNDO_DEVICE);
 	if (l->v)
 		volume_close(l->v);
+	step_reached(STEP_UNDO_CLOSED);
 	pending_local_remove(h, l->root->uuid);
+	step_reached(STEP_UNDO_LOCAL);
 }
 
 /* ---- the whole ---- */
@@ -202,6 +210,7 @@ static int put_failed(struct host *h, const struct volume_def *d, struct pending
 		pending_leave(h, p, false);
 	else
 		pending_drop(h, p);
+	step_reached(STEP_UNDO_LEFT);
 	if (r == -ETIMEDOUT)
 		return op_fail(
 			err, OP_FAULT_STORE, ETIMEDOUT,
@@ -219,12 +228,14 @@ static int create_finish(struct host_vol *vol, struct local_side *l, const char 
 {
 	int r;
 
+	step_reached(STEP_CREATE_JOINED);
 	volume_created(l->v, etag);
 	r = list_set(vol, true);
 	if (r)
 		return op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
 			       "volume %s: the list of volumes cannot be written to %s: %s",
 			       vol->name, vol->h->cfg.state_dir, strerror(-r));
+	step_reached(STEP_CREATE_LISTED);
 	vol_set(vol, HOST_ATTACHED, l->v, l->dev);
 	return 0;
 }
@@ -238,13 +249,20 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	struct fmt_err fe = {{0}};
 	struct local_side local;
 	struct pending *p;
+	bool late;
 	int r = record_take(h, d, &p, err);
 
 	*again = false;
 	if (r)
 		return r;
+	step_reached(STEP_CREATE_RECORDED);
 	local_side_start(&local, vol, &p->root, op_id);
-	r = root_create(h->e, &p->root, deadline, op_id, etag, &fe);
+	step_reached(STEP_CREATE_PUT);
+	r = root_create_late(h->e, &p->root, deadline, op_id, etag, &late, &fe);
+	/* Whatever comes of it: a copy may land later, when another has come and gone. */
+	p->maybe |= late;
+	if (!r)
+		step_reached(STEP_CREATE_WRITTEN);
 	local_side_wait(&local);
 	if (r) {
 		local_side_undo(&local, false);
@@ -257,12 +275,14 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	else
 		r = create_finish(vol, &local, etag, err);
 	if (!r) {
-		pending_drop(h, p);
+		pending_whole(h, p);
+		step_reached(STEP_CREATE_SETTLED);
 		return 0;
 	}
 	local_side_undo(&local, true);
 	/* Kept in any case: a PUT that was retried may still land. */
 	pending_leave(h, p, true);
+	step_reached(STEP_UNDO_LEFT);
 	return r;
 }
 
@@ -316,6 +336,8 @@ int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op
 	dev_id = vol->dev_id;
 	vol_end(vol);
 	op_timing_end(&t, dev_id, r);
+	if (!r)
+		step_reached(STEP_CREATE_ENDED);
 	if (*created)
 		log_info("volume %s: created, %llu bytes, device %d", def->name,
 			 (unsigned long long)def->size_bytes, dev_id);

@@ -500,6 +500,7 @@ static int remove_owned(struct host_vol *vol, bool force, uint64_t op_id, struct
 	r = volume_destroy(v, op_id, &fe);
 	if (r)
 		return op_fail_engine(err, r, "removing it", vol->name, &fe);
+	pending_removed(vol->h, volume_uuid(v));
 	vol_set(vol, HOST_DETACHED, NULL, NULL);
 	volume_close(v);
 	return 0;

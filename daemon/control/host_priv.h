@@ -10,7 +10,7 @@
 #include "lib/spans.h"
 
 #define HOST_BUCKETS      1024
-#define CREATE_THREADS    8
+#define CREATE_THREADS    8 /* unless the configuration says */
 #define NAME_WAITERS_MAX  16
 #define NAME_WAIT_NS      (30 * NSEC_PER_SEC)
 #define RETRY_BACKOFF_MIN (1 * NSEC_PER_SEC)
@@ -49,6 +49,12 @@ struct pending {
 	bool active;      /* a create is using it: the reaper keeps off */
 	bool reaped;      /* removed from the store once; a late PUT may still land */
 	bool maybe;       /* a PUT of it may still land: never unset, adopted or not */
+	/*
+	 * Its volume exists, and this only remembers that a copy of its PUT may land again, which
+	 * matters when the volume is removed. In memory only: after a restart nothing may take the
+	 * root of a volume for the leftover of a create.
+	 */
+	bool whole;
 	uint64_t due_ns, forget_at_ns;
 };
 
@@ -116,6 +122,10 @@ struct pending *pending_adopt(struct host *h, const char *name);
 void pending_drop(struct host *h, struct pending *p);
 /* Leave it to the reaper: now, or after the configured time for a retry. */
 void pending_leave(struct host *h, struct pending *p, bool now);
+/* The create succeeded: forget it, or, as long as a copy of its PUT may land, remember that. */
+void pending_whole(struct host *h, struct pending *p);
+/* The volume was removed: a copy of its PUT that lands now is the reaper's. */
+void pending_removed(struct host *h, const uint8_t uuid[16]);
 /* Is this root the leftover of a failed create of ours? nonce (16 bytes, may be NULL) is filled if
  * so. */
 bool pending_matches(struct host *h, const struct root *r);

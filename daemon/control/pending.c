@@ -16,6 +16,7 @@
 
 #include "lib/fsutil.h"
 #include "lib/log.h"
+#include "lib/step.h"
 
 #define PENDING_FILE_MAX (64 * KiB)
 #define REAP_RETRY_NS    (5 * NSEC_PER_SEC)
@@ -68,7 +69,7 @@ struct pending *pending_adopt(struct host *h, const char *name)
 	SCOPED_LOCK(&h->lock);
 
 	list_for_each_entry (p, &h->pendings, node)
-		if (!p->active && !strcmp(p->root.name, name)) {
+		if (!p->active && !p->whole && !strcmp(p->root.name, name)) {
 			p->active = true;
 			p->reaped = false;
 			return p;
@@ -76,7 +77,7 @@ struct pending *pending_adopt(struct host *h, const char *name)
 	return NULL;
 }
 
-void pending_drop(struct host *h, struct pending *p)
+static void record_unlink(struct host *h, const struct pending *p)
 {
 	char file[256];
 
@@ -85,6 +86,11 @@ void pending_drop(struct host *h, struct pending *p)
 	 * again. */
 	if (unlinkat(h->pending_fd, file, 0) < 0 && errno != ENOENT)
 		log_warn("pending/%s: unlink failed: %s", file, strerror(errno));
+}
+
+void pending_drop(struct host *h, struct pending *p)
+{
+	record_unlink(h, p);
 	pthread_mutex_lock(&h->lock);
 	list_del(&p->node);
 	pthread_mutex_unlock(&h->lock);
@@ -104,13 +110,42 @@ void pending_leave(struct host *h, struct pending *p, bool now)
 	pthread_cond_broadcast(&h->cond);
 }
 
+void pending_whole(struct host *h, struct pending *p)
+{
+	if (!p->maybe) {
+		pending_drop(h, p);
+		return;
+	}
+	record_unlink(h, p);
+	SCOPED_LOCK(&h->lock);
+	p->active = false;
+	p->whole = true;
+	p->due_ns = p->forget_at_ns = now_ns() + h->cfg.forget_ns;
+	pthread_cond_broadcast(&h->cond);
+}
+
+void pending_removed(struct host *h, const uint8_t uuid[16])
+{
+	uint64_t t = now_ns();
+	struct pending *p;
+	SCOPED_LOCK(&h->lock);
+
+	list_for_each_entry (p, &h->pendings, node)
+		if (p->whole && !memcmp(p->root.uuid, uuid, sizeof(p->root.uuid))) {
+			p->whole = false;
+			p->due_ns = t + h->cfg.reap_ns;
+			p->forget_at_ns = t + h->cfg.forget_ns;
+			pthread_cond_broadcast(&h->cond);
+		}
+}
+
 bool pending_matches(struct host *h, const struct root *r)
 {
 	struct pending *p;
 	SCOPED_LOCK(&h->lock);
 
 	list_for_each_entry (p, &h->pendings, node)
-		if (!memcmp(p->root.uuid, r->uuid, sizeof(r->uuid)) &&
+		if (!p->whole && !memcmp(p->root.uuid, r->uuid, sizeof(r->uuid)) &&
 		    !memcmp(p->root.nonce, r->nonce, sizeof(r->nonce)))
 			return true;
 	return false;
@@ -122,7 +157,7 @@ bool pending_has_name(struct host *h, const char *name)
 	SCOPED_LOCK(&h->lock);
 
 	list_for_each_entry (p, &h->pendings, node)
-		if (!strcmp(p->root.name, name))
+		if (!p->whole && !strcmp(p->root.name, name))
 			return true;
 	return false;
 }
@@ -278,8 +313,11 @@ static bool record_reap(struct host *h, struct pending *p)
 	/* Somebody else's root has the name: ours is not there. */
 	if (r == -ESTALE || r == -EEXIST)
 		r = 0;
-	if (!r)
+	if (!r) {
+		step_reached(STEP_REAP_ROOT);
 		pending_local_remove(h, p->root.uuid);
+		step_reached(STEP_REAP_LOCAL);
+	}
 	vol_end(vol);
 	pthread_mutex_lock(&h->lock);
 	if (r) {
@@ -316,7 +354,7 @@ uint64_t pending_reap(struct host *h)
 		pthread_mutex_unlock(&h->lock);
 		if (!due)
 			return next;
-		if (record_reap(h, due)) {
+		if (due->whole || record_reap(h, due)) {
 			pending_drop(h, due);
 			continue;
 		}

@@ -255,8 +255,8 @@ out:
 	return res;
 }
 
-int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, uint64_t op_id,
-		char *etag_out, struct fmt_err *err)
+int root_create_late(struct engine *e, const struct root *r, uint64_t deadline_ns, uint64_t op_id,
+		     char *etag_out, bool *late, struct fmt_err *err)
 {
 	struct root_put p = {.e = e,
 			     .r = r,
@@ -265,8 +265,18 @@ int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, ui
 			     .deadline_ns = deadline_ns ? deadline_ns : default_deadline(e),
 			     .op_id = op_id,
 			     .err = err};
+	int res = root_put(&p);
 
-	return root_put(&p);
+	*late = p.ambiguous;
+	return res;
+}
+
+int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, uint64_t op_id,
+		char *etag_out, struct fmt_err *err)
+{
+	bool late;
+
+	return root_create_late(e, r, deadline_ns, op_id, etag_out, &late, err);
 }
 
 int root_update(struct engine *e, const struct root *r, char *etag, uint64_t deadline_ns,

@@ -34,6 +34,12 @@ int root_prepare(struct engine *e, const struct volume_def *def, struct root *r)
  */
 int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, uint64_t op_id,
 		char *etag_out, struct fmt_err *err) __must_check;
+/*
+ * The same; *late, whatever it returns: some attempt had no answer of its own, so a copy may land
+ * even now, for instance after the volume was removed.
+ */
+int root_create_late(struct engine *e, const struct root *r, uint64_t deadline_ns, uint64_t op_id,
+		     char *etag_out, bool *late, struct fmt_err *err) __must_check;
 /* GET and parse. etag_out may be NULL. */
 int root_load(struct engine *e, const char *name, uint64_t op_id, struct root *r, char *etag_out,
 	      struct fmt_err *err) __must_check;

@@ -7,6 +7,8 @@
 
 #include "lib/log.h"
 #include "lib/spans.h"
+#include "lib/step.h"
+#include "ublk/udev.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -101,6 +103,7 @@ int ublk_host_create(const struct ublk_config *c, struct engine *e, struct ublk_
 	h->queues = MAX(2u, c->queues);
 	h->depth = MIN(c->depth ? c->depth : 128u, (unsigned int)UBLK_DEPTH_MAX);
 	h->cmd_timeout_ns = c->cmd_timeout_ns ? c->cmd_timeout_ns : CMD_TIMEOUT_NS;
+	h->udev_wait_ns = c->udev_wait_ns;
 	h->host_id = strdup(c->host_id);
 	h->reaper = pool_create("gfs-ublk-reap", 1);
 	if (!h->host_id || !h->reaper) {
@@ -130,6 +133,12 @@ int ublk_host_create(const struct ublk_config *c, struct engine *e, struct ublk_
 	}
 	if (r)
 		goto err_out;
+	r = udev_marks_open();
+	if (r)
+		log_warn("ublk: " UDEV_MARK_DIR
+			 ": %s: udev cannot tell our devices and sets nothing "
+			 "of them",
+			 strerror(-r));
 	*out = h;
 	return 0;
 err_out:
@@ -354,7 +363,7 @@ int dev_open_cdev(struct ublk_dev *dev, uint64_t deadline_ns)
 	const struct timespec pause = {.tv_nsec = NODE_POLL_NS};
 	struct dev_phase phase = dev_phase_begin(dev, TIMING_UBLK_OPEN_CDEV);
 	char path[32];
-	int r = 0;
+	int r = 0, marked;
 
 	snprintf(path, sizeof(path), "/dev/ublkc%d", dev->id);
 	for (;;) {
@@ -371,7 +380,24 @@ int dev_open_cdev(struct ublk_dev *dev, uint64_t deadline_ns)
 		nanosleep(&pause, NULL);
 	}
 	dev_phase_end(&phase, r);
+	if (r)
+		return r;
+	/* Before the device appears: udev asks when it does. */
+	marked = udev_mark(dev->id, dev->cdev_fd);
+	if (marked)
+		log_warn("volume %s: " UDEV_MARK_DIR "/ublkb%d: %s: udev passes the device over",
+			 dev->name, dev->id, strerror(-marked));
 	return r;
+}
+
+void dev_close_cdev(struct ublk_dev *dev)
+{
+	if (dev->cdev_fd < 0)
+		return;
+	/* First: the number of the descriptor may be another file's right after. */
+	udev_unmark(dev->id);
+	close(dev->cdev_fd);
+	dev->cdev_fd = -1;
 }
 
 static void fetch_refused(void *arg, int err)
@@ -495,10 +521,28 @@ static int dev_start(struct ublk_dev *dev, uint64_t deadline_ns, struct fmt_err 
 	return r;
 }
 
+/* Not fatal: a device without these settings is slower, not wrong. */
+static void dev_udev_wait(struct ublk_dev *dev, uint64_t since_ns)
+{
+	struct dev_phase phase;
+	int r;
+
+	if (!dev->h->udev_wait_ns)
+		return;
+	phase = dev_phase_begin(dev, TIMING_UBLK_UDEV);
+	r = udev_wait(dev->id, since_ns, phase.rec.start_ns + dev->h->udev_wait_ns);
+	dev_phase_end(&phase, r);
+	if (r == -ETIMEDOUT)
+		log_warn("volume %s: udev has not set up the queue of device %d within %llu ms; it "
+			 "may come later, or see 'udevadm test /sys/block/ublkb%d'",
+			 dev->name, dev->id,
+			 (unsigned long long)(dev->h->udev_wait_ns / NSEC_PER_MSEC), dev->id);
+}
+
 int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
 		 struct fmt_err *err)
 {
-	uint64_t deadline = now_ns() + h->cmd_timeout_ns;
+	uint64_t begin = now_ns(), deadline = begin + h->cmd_timeout_ns;
 	struct ublk_dev *dev;
 	int r = dev_new(h, v, op_id, &dev);
 
@@ -510,16 +554,19 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 	r = dev_add(dev, deadline, err);
 	if (r)
 		goto err_undo;
+	step_reached(STEP_DEV_ADDED);
 	r = dev_set_params(dev, deadline);
 	if (r) {
 		dev_fail(dev, "SET_PARAMS", r, err);
 		goto err_undo;
 	}
+	step_reached(STEP_DEV_PARAMS);
 	r = dev_open_cdev(dev, deadline);
 	if (r) {
 		dev_fail(dev, "open of the char device", r, err);
 		goto err_undo;
 	}
+	step_reached(STEP_DEV_OPENED);
 	r = dev_arm(dev, deadline);
 	if (r) {
 		dev_fail(dev, "arming of queues", r, err);
@@ -530,15 +577,19 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 		dev_fail(dev, "lanes", r, err);
 		goto err_undo;
 	}
+	step_reached(STEP_DEV_ARMED);
 	r = dev_start(dev, deadline, err);
 	if (r)
 		goto err_undo;
+	step_reached(STEP_DEV_STARTED);
 	/* The identity in the driver covers the time until here. */
 	r = devmap_sync(h->map);
 	if (r) {
 		dev_fail(dev, "device map write", r, err);
 		goto err_undo;
 	}
+	step_reached(STEP_DEV_MAPPED);
+	dev_udev_wait(dev, begin);
 	*out = dev;
 	return 0;
 err_undo:

@@ -19,6 +19,7 @@ struct ublk_config {
 	unsigned int queues;     /* asked, at least 2; the granted number is used */
 	unsigned int depth;      /* per queue */
 	uint64_t cmd_timeout_ns; /* per control command, default 30 s */
+	uint64_t udev_wait_ns;   /* after START_DEV, for udev's rule; 0 = not at all */
 };
 
 /*
@@ -31,8 +32,9 @@ void ublk_host_destroy(struct ublk_host *h);
 
 /*
  * Register a device for the volume: ADD_DEV (identity in ublksrv_flags), open the char device,
- * lanes and queues armed on workers, SET_PARAMS, START_DEV; device map updated durably. On failure
- * everything is undone and err names the phase and errno.
+ * lanes and queues armed on workers, SET_PARAMS, START_DEV; device map updated durably; then udev's
+ * rule is waited for, not past udev_wait_ns: that it did not come is an event and a warning, no
+ * failure. On failure everything is undone and err names the phase and errno.
  */
 int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
 		 struct fmt_err *err) __must_check;

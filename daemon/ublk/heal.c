@@ -87,8 +87,7 @@ int dev_heal(struct ublk_dev *dev, uint64_t deadline_ns)
 		pthread_join(t, NULL);
 		r = h.res;
 	}
-	close(dev->cdev_fd);
-	dev->cdev_fd = -1;
+	dev_close_cdev(dev);
 	if (!r && h.armed)
 		log_info("volume %s: device %d was left in the midst of a recovery; %u of its %u "
 			 "queues had not been armed",

@@ -97,9 +97,7 @@ int dev_teardown(struct ublk_dev *dev, uint64_t deadline_ns)
 			break;
 		case DEV_CLOSE:
 			/* DEL_DEV waits for the last reference to the char device. */
-			if (dev->cdev_fd >= 0)
-				close(dev->cdev_fd);
-			dev->cdev_fd = -1;
+			dev_close_cdev(dev);
 			break;
 		case DEV_DELETE:
 			r = dev_delete(dev, deadline_ns);
@@ -283,8 +281,7 @@ void ublk_dev_abandon(struct ublk_dev *dev)
 	for (unsigned int i = 0; i < dev->nr_queues; i++)
 		if (dev->q[i])
 			queue_abandon(dev->q[i]);
-	if (dev->cdev_fd >= 0)
-		close(dev->cdev_fd);
+	dev_close_cdev(dev);
 	dev_free(dev);
 }
 

@@ -25,6 +25,7 @@ struct ublk_host {
 	char *host_id;
 	unsigned int queues, depth;
 	uint64_t cmd_timeout_ns;
+	uint64_t udev_wait_ns; /* 0: not waited for */
 	struct engine *e;
 	struct ublk_ctrl *ctrl;
 	struct devmap *map;
@@ -79,8 +80,10 @@ int dev_adopt(struct ublk_dev *dev, const struct ublksrv_ctrl_dev_info *info);
 /* Run a command of this device with what is left until the deadline. */
 int dev_cmd(struct ublk_dev *dev, uint32_t op, uint64_t data, void *buf, uint16_t len,
 	    uint64_t deadline_ns, struct ublk_cmd **late);
-/* Open /dev/ublkcN, waiting for the node and for an earlier opener to end. */
+/* Open /dev/ublkcN, waiting for the node and for an earlier opener to end; marked for udev. */
 int dev_open_cdev(struct ublk_dev *dev, uint64_t deadline_ns);
+/* Close it, if it is open; from then on the device is nobody's, for udev too. */
+void dev_close_cdev(struct ublk_dev *dev);
 /* All queues posted to their workers, then awaited. */
 int dev_arm(struct ublk_dev *dev, uint64_t deadline_ns);
 /* Lanes for the queues there are or will be; before requests can come. */

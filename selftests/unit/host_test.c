@@ -40,11 +40,23 @@ static struct model {
 		struct ublk_dev dev;
 	} d[MODEL_DEVS];
 	int fail_add, fail_recover, fail_remove; /* errno of the next calls, 0 = fine */
+	int together; /* atomic: adds that must be under way before any of them goes on */
+	int adding;   /* atomic: so many are */
 } model = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
 		 struct fmt_err *err)
 {
+	const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
+	uint64_t deadline = now_ns() + 10 * NSEC_PER_SEC;
+
+	__atomic_add_fetch(&model.adding, 1, __ATOMIC_RELAXED);
+	while (__atomic_load_n(&model.adding, __ATOMIC_RELAXED) <
+	       __atomic_load_n(&model.together, __ATOMIC_RELAXED)) {
+		if (now_ns() >= deadline)
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
+	}
 	SCOPED_LOCK(&model.lock);
 
 	if (model.fail_add) {
@@ -194,6 +206,7 @@ static void faults(struct box *b, const char *rules)
 static void start_registry(struct box *b)
 {
 	const struct host_config hc = {
+		.creates = 32,
 		.state_dir = b->state,
 		.cache_dir = b->cache,
 		.host_id = b->host_id,
@@ -525,6 +538,72 @@ static void definite_failure_of_a_retry_does_not_forget_the_late_put(void **stat
 	box_stop(&b);
 }
 
+static void late_put_does_not_bring_back_a_removed_volume(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+
+	box_init(&b, "a");
+	b.reap_ns = 0;
+	b.forget_ns = 3 * NSEC_PER_SEC;
+	b.create_timeout_ns = 10 * NSEC_PER_SEC;
+	box_start(&b);
+	/* The first copy has no answer and lands later; the second one makes the volume. */
+	faults(&b, "put:exports/* ambiguous=late:1000 count=1");
+	must_create(&b, "vm-1");
+	assert_int_equal(pending_count(&b), 0);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+	assert_false(root_in_store(&b, "vm-1"));
+	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
+		assert_true(now_ns() < end);
+	assert_absent(&b, "vm-1");
+	wait_until(nothing_pending, &b, "the record is forgotten");
+	assert_false(root_in_store(&b, "vm-1"));
+	/* A new volume of the name is not the old one. */
+	faults(&b, "put:exports/* ambiguous=late:300 count=1");
+	must_create(&b, "vm-1");
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+	must_create(&b, "vm-1");
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	box_stop(&b);
+}
+
+static void late_put_of_a_refused_create_is_reaped(void **state)
+{
+	struct op_err err;
+	struct box a, b;
+	bool created;
+
+	box_init(&a, "a");
+	a.reap_ns = 0;
+	a.forget_ns = 3 * NSEC_PER_SEC;
+	a.create_timeout_ns = 10 * NSEC_PER_SEC;
+	box_start(&a);
+	b = a;
+	snprintf(b.state, sizeof(b.state), "%s/state-b", a.dir);
+	snprintf(b.cache, sizeof(b.cache), "%s/cache-b", a.dir);
+	snprintf(b.host_id, sizeof(b.host_id), "b/00000000-0000-4000-8000-000000000002");
+	assert_int_equal(mkdir_all(b.cache), 0);
+	box_start(&b);
+	if (create_sized(&b, "vm-1", 256 * MiB, &created, &err))
+		fail_msg("%s", err.msg);
+	faults(&a, "put:exports/* ambiguous=late:1500 count=1");
+	assert_true(create(&a, "vm-1", &created, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	/* The other goes, and what was refused lands. */
+	assert_int_equal(host_remove(b.host, "vm-1", false, 1, &err), 0);
+	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&a, "vm-1");)
+		assert_true(now_ns() < end);
+	assert_absent(&a, "vm-1");
+	wait_until(nothing_pending, &a, "the record is forgotten");
+	assert_false(root_in_store(&a, "vm-1"));
+	box_stop(&a);
+	box_stop(&b);
+}
+
 static void pending_record_survives_a_restart(void **state)
 {
 	struct op_err err;
@@ -667,6 +746,33 @@ static void a_hanging_create_delays_no_other_name(void **state)
 	pthread_join(t, NULL);
 	assert_int_equal(slow.err.fault, OP_FAULT_STORE);
 	assert_absent(&b, "slow");
+	box_stop(&b);
+}
+
+static void creates_of_different_names_are_all_under_way_at_once(void **state)
+{
+	enum { NAMES = 20 };
+	char names[NAMES][16];
+	struct creator c[NAMES];
+	pthread_t t[NAMES];
+	struct box b;
+
+	box_init(&b, "a");
+	b.create_timeout_ns = 60 * NSEC_PER_SEC;
+	box_start(&b);
+	__atomic_store_n(&model.adding, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&model.together, NAMES, __ATOMIC_RELAXED);
+	for (int i = 0; i < NAMES; i++) {
+		snprintf(names[i], sizeof(names[i]), "vm-%d", i);
+		c[i] = (struct creator){.b = &b, .name = names[i]};
+		assert_int_equal(pthread_create(&t[i], NULL, creator_main, &c[i]), 0);
+	}
+	for (int i = 0; i < NAMES; i++)
+		pthread_join(t[i], NULL);
+	__atomic_store_n(&model.together, 0, __ATOMIC_RELAXED);
+	for (int i = 0; i < NAMES; i++)
+		if (c[i].r)
+			fail_msg("%s: %s", names[i], c[i].err.msg);
 	box_stop(&b);
 }
 
@@ -1136,11 +1242,14 @@ int main(void)
 		cmocka_unit_test(retry_with_another_definition_replaces_the_leftover),
 		cmocka_unit_test(late_put_of_a_failed_create_is_reaped),
 		cmocka_unit_test(definite_failure_of_a_retry_does_not_forget_the_late_put),
+		cmocka_unit_test(late_put_does_not_bring_back_a_removed_volume),
+		cmocka_unit_test(late_put_of_a_refused_create_is_reaped),
 		cmocka_unit_test(pending_record_survives_a_restart),
 		cmocka_unit_test(failed_device_is_undone_and_a_retry_creates),
 		cmocka_unit_test(unwritable_list_undoes_the_create),
 		cmocka_unit_test(one_of_many_creates_of_a_name_wins),
 		cmocka_unit_test(a_hanging_create_delays_no_other_name),
+		cmocka_unit_test(creates_of_different_names_are_all_under_way_at_once),
 		cmocka_unit_test(device_is_made_while_the_put_is_in_flight),
 		cmocka_unit_test(a_device_that_hangs_keeps_a_failed_create_out_of_reach),
 		cmocka_unit_test(restart_recovers_the_same_devices_and_removes_leaked_ones),
