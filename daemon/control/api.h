@@ -48,7 +48,7 @@ struct api_request {
 	struct api *api;
 	const struct api_route *route;
 	char name[GFS_NAME_MAX]; /* of the path, checked; "" if the route has none */
-	bool force;
+	bool force, local;
 	uint64_t timeout_ns; /* 0 = none given */
 	char *body;
 	size_t body_len;

@@ -91,10 +91,13 @@ static struct json_object *volume_json(const struct host_volume_info *v)
 		add_str(o, "why", v->why);
 	if (v->busy)
 		add_str(o, "busy", v->busy);
+	if (v->phase)
+		add_str(o, "phase", v->phase);
 	if (v->dev_id >= 0) {
 		snprintf(dev, sizeof(dev), "/dev/ublkb%d", v->dev_id);
 		add_str(o, "device", dev);
 		json_object_object_add(o, "dev_id", json_object_new_int(v->dev_id));
+		add_u64(o, "device_bytes", v->dev_bytes);
 	} else if (v->state != HOST_DETACHED) {
 		json_object_object_add(o, "device", NULL);
 	}
@@ -121,7 +124,7 @@ static void respond_volume(struct api_request *req, unsigned int status)
 	struct op_err err;
 	char why[200];
 
-	if (host_show(api_host(req->api), req->name, req->op_id, &v, why, &err))
+	if (host_show(api_host(req->api), req->name, req->local, req->op_id, &v, why, &err))
 		api_op_error(req, &err);
 	else
 		respond(req, status, volume_json(&v));

@@ -363,7 +363,7 @@ static void zero_start(struct lane *lane, struct gfs_req *req)
 	 */
 	if (req->op == GFS_DISCARD) {
 		req->seg0.block = ROUND_UP(req->seg0.block, WORD_SECTORS);
-		if (end * SECTOR_SIZE < lane->v->root.size_bytes)
+		if (end * SECTOR_SIZE < vw->active->size_bytes)
 			end = ROUND_DOWN(end, WORD_SECTORS);
 	}
 	while (req->seg0.block < end) {
@@ -676,7 +676,8 @@ void lane_submit(struct lane *lane, struct gfs_req *req)
 	req->stage = TIMING_STAGE_LOCAL;
 	if (req->op != GFS_FLUSH &&
 	    unlikely(!req->nsectors || req->sector + req->nsectors < req->sector ||
-		     (req->sector + req->nsectors) * SECTOR_SIZE > lane->v->root.size_bytes ||
+		     (req->sector + req->nsectors) * SECTOR_SIZE >
+			     lane->cur->view->active->size_bytes ||
 		     (req->op <= GFS_WRITE &&
 		      req->nsectors * (uint64_t)SECTOR_SIZE > WORKER_BUF_MAX))) {
 		req->done(req, -EINVAL);

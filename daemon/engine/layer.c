@@ -84,7 +84,6 @@ static struct layer *layer_alloc(int dirfd, const uint8_t uuid[16], uint64_t gen
 				 uint64_t seq, uint64_t size_bytes)
 {
 	struct layer *l = calloc(1, sizeof(*l));
-	uint64_t n = DIV_ROUND_UP(size_bytes, GRANULE_BYTES);
 
 	if (!l)
 		return NULL;
@@ -95,16 +94,22 @@ static struct layer *layer_alloc(int dirfd, const uint8_t uuid[16], uint64_t gen
 	l->size_bytes = size_bytes;
 	l->dirfd = dirfd;
 	l->data_fd = l->log_fd = l->map_fd = -1;
+	return l;
+}
+
+/* The bitmaps of changed granules, once the size is known. */
+static int dirty_alloc(struct layer *l)
+{
+	uint64_t n = DIV_ROUND_UP(l->size_bytes, GRANULE_BYTES);
+
 	for (int i = 0; i < 3; i++) {
 		n = DIV_ROUND_UP(n, 64);
 		l->dirty_len[i] = n;
 		l->dirty[i] = anon_map(n * 8);
-		if (!l->dirty[i]) {
-			layer_put(l);
-			return NULL;
-		}
+		if (!l->dirty[i])
+			return -ENOMEM;
 	}
-	return l;
+	return 0;
 }
 
 struct layer *layer_get(struct layer *l)
@@ -262,7 +267,9 @@ int layer_create(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_
 	layer_name(data, seq, "data");
 	layer_name(map, seq, "map");
 	layer_name(log, seq, "log");
-	r = disk_fault(DISK_CREATE, seq);
+	r = dirty_alloc(l);
+	if (!r)
+		r = disk_fault(DISK_CREATE, seq);
 	if (r)
 		goto err;
 	/* Leftovers of a creation that was cut short carry no acknowledged write. */
@@ -351,8 +358,11 @@ int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t 
 		goto err;
 	}
 	r = layer_log_check(l, e);
+	if (!r)
+		r = dirty_alloc(l);
 	if (r)
 		goto err;
+	size_bytes = l->size_bytes;
 	l->data_fd = data_open(l, data, 0);
 	if (l->data_fd < 0) {
 		r = l->data_fd == -ENOENT ? -EUCLEAN : l->data_fd;

@@ -180,8 +180,7 @@ out:
 
 /* ---- the root ---- */
 
-/* Only what publishing changes is written: workers read the volume's size and block size unlocked.
- */
+/* Only what publishing changes is written: workers read the volume's block size unlocked. */
 static void publish_landed(struct volume *v, const char *etag)
 {
 	const struct root *r = &v->publish->root;
@@ -233,17 +232,24 @@ static int fence(struct volume *v, const struct root *cur, struct fmt_err *err)
  * an earlier life of ours published the same layer and its PUT landed after we had read the root:
  * adopt it. Anything else means that somebody took the volume.
  */
+/* 0: adopted; 1: a late grow of ours was in the way, send it again. */
 static int publish_refused(struct volume *v, uint64_t op_id, struct fmt_err *err)
 {
 	struct publish *pub = v->publish;
 	char etag[STORE_ETAG_MAX];
 	struct manifest *m;
 	struct root cur;
-	int r = root_load(v->e, v->root.name, op_id, &cur, etag, err);
+	int r = root_regrown(v, op_id, &cur, etag, err);
 
+	if (!r) {
+		/* The refusal was definite, so other bytes may be sent. */
+		pub->root.size_bytes = v->root.size_bytes;
+		random_bytes(pub->root.nonce, sizeof(pub->root.nonce));
+		return 1;
+	}
 	if (r == -ENOENT)
 		return fence(v, NULL, err);
-	if (r)
+	if (r != -ESTALE)
 		return r;
 	if (memcmp(cur.uuid, v->root.uuid, sizeof(cur.uuid)))
 		return fence(v, NULL, err);
@@ -267,13 +273,15 @@ static int publish_root(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	char etag[STORE_ETAG_MAX];
 	int r;
 
-	memcpy(etag, v->etag, sizeof(etag));
-	r = root_update(v->e, &v->publish->root, etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
-			&v->closing, err);
-	if (r == -ESTALE)
-		return publish_refused(v, op_id, err);
-	if (!r)
-		publish_landed(v, etag);
+	do {
+		memcpy(etag, v->etag, sizeof(etag));
+		r = root_update(v->e, &v->publish->root, etag,
+				now_ns() + v->e->cfg.store_timeout_ns, op_id, &v->closing, err);
+		if (!r)
+			publish_landed(v, etag);
+		if (r == -ESTALE)
+			r = publish_refused(v, op_id, err);
+	} while (r == 1);
 	return r;
 }
 
@@ -322,7 +330,7 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 	vw = volume_view_get(v);
 	if (!vw->frozen) {
 		view_put(vw);
-		r = volume_switch_layer(v);
+		r = volume_switch_layer(v, false);
 		if (r < 0)
 			fmt_fail(err, r, "cannot switch to a new local layer: %s", strerror(-r));
 		if (r)
@@ -343,6 +351,11 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 			 strerror(-r));
 	else
 		upload_forget(v);
+	if (!r && volume_fit(v))
+		log_warn(
+			"volume %s: the device cannot have its new size of %llu bytes yet: no room "
+			"for a new local layer",
+			v->root.name, (unsigned long long)v->root.size_bytes);
 out:
 	view_put(vw);
 	return r;

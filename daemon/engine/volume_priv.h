@@ -151,15 +151,29 @@ int volume_view_change(struct volume *v, struct view *vw, bool cut) __must_check
 
 /*
  * Freeze the active layer: v->next becomes active, the old active one frozen (there must be no
- * frozen one). Under v->mut. 0, or 1 when the active layer is clean and nothing was done, or
- * -errno.
+ * frozen one). Under v->mut. 0, or 1 when the active layer is clean and nothing was done (unless
+ * clean_too), or -errno.
  */
-int volume_switch_layer(struct volume *v) __must_check;
-/* Make sure that v->next exists, so that a switch needs no space. Under v->mut. */
+int volume_switch_layer(struct volume *v, bool clean_too) __must_check;
+/* Make sure that v->next exists with the volume's size, so that a switch needs no space. Under
+ * v->mut. */
 int volume_next_layer(struct volume *v) __must_check;
 /* After its publication: view without the frozen layer and with manifest m (reference taken over);
  * removes its files. */
 int volume_drop_frozen(struct volume *v, struct manifest *m) __must_check;
+
+/*
+ * grow.c, under v->mut. volume_fit: let the active layer have the size of the root, by a switch; 0
+ * also when there is nothing to do, -EBUSY: a frozen layer must be uploaded first.
+ */
+int volume_fit(struct volume *v) __must_check;
+/*
+ * A conditional PUT of ours was refused. 0: the root in the store differs from ours only by a grow
+ * of an earlier attempt that landed late, and ours is that now (v->root, v->etag): send again.
+ * -ESTALE: it is something else, in *cur with its etag; -ENOENT, store errors.
+ */
+int root_regrown(struct volume *v, uint64_t op_id, struct root *cur, char *etag,
+		 struct fmt_err *err) __must_check;
 
 /* flush.c */
 struct flush_round *flush_round_new(struct volume *v); /* NULL: no memory; freed with free() */
@@ -194,6 +208,11 @@ static inline bool volume_closing(const struct volume *v)
 {
 	return __atomic_load_n(&v->closing, __ATOMIC_ACQUIRE);
 }
+
+/* v->mut, or -ETIMEDOUT at the deadline (0 = none). */
+int volume_mut_lock(struct volume *v, uint64_t deadline_ns) __must_check;
+/* -ESTALE or -EIO with the sentence of a mode other than RW. */
+int volume_mode_error(struct volume *v, struct fmt_err *err);
 
 /* housekeeper.c */
 int housekeeper_start(struct engine *e) __must_check;
