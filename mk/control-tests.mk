@@ -5,3 +5,5 @@ CONTROL_TESTS := $(patsubst %,$(B)/selftests/unit/%_test,config json_input host 
 $(CONTROL_TESTS): $(call obj,$(CONTROL_SRC))
 $(CONTROL_TESTS): LIBS_COMMON += -lmicrohttpd -linih
 $(B)/selftests/unit/api_test: | $(PROGS)
+# Files of the tree that tests compare with the program.
+$(B)/selftests/unit/api_test.o: CFLAGS_ALL += -DGFS_SRCTREE=\"$(srctree)\"

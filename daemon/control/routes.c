@@ -69,6 +69,10 @@ static void add_live(struct json_object *o, const struct volume_info *i)
 	json_object_object_add(o, "oldest_dirty_s",
 			       json_object_new_double((double)i->oldest_dirty_ns / NSEC_PER_SEC));
 	add_bool(o, "uploading", i->uploading);
+	if (i->upload_total) {
+		add_u64(o, "upload_total_bytes", i->upload_total);
+		add_u64(o, "upload_done_bytes", i->upload_done);
+	}
 	add_u64(o, "uploads", i->uploads);
 	add_u64(o, "upload_failures", i->upload_failures);
 	add_u64(o, "reads", i->reads);

@@ -5,8 +5,8 @@
  * is clean.
  *
  * Workers hand a volume over by a lock-free stack (volume_dirty_notify), at most once until it was
- * clean again. The upload itself runs on the uploader pool, one job per volume at a time, in order
- * of queueing, so that no volume starves another.
+ * clean again. The upload itself runs on the uploader pool, one job per volume at a time; which one
+ * is next is in upload_queue.c.
  *
  * Age is adaptive: upload_age_min_ns after the first write of a volume that was idle; doubled, up
  * to the configured maximum, each time an upload by age carried little, so that a trickle of small
@@ -70,6 +70,7 @@ static void upload_run(struct pool_job *job)
 	pthread_mutex_unlock(&v->mut);
 	if (r >= 0 || v->e->parked)
 		volume_kick_parked(v);
+	upload_queue_done(v);
 
 	pthread_mutex_lock(&v->lock);
 	now = now_ns();
@@ -96,7 +97,7 @@ void volume_upload_queue(struct volume *v)
 	if (!v->upload_queued && !volume_closing(v) && v->retry_at_ns <= now_ns()) {
 		v->upload_queued = true;
 		v->upload_job.run = upload_run;
-		pool_submit(v->e->uploader, &v->upload_job);
+		upload_queue_add(v);
 	}
 	pthread_mutex_unlock(&v->lock);
 }
@@ -187,6 +188,14 @@ static bool ssd_pressure(struct engine *e)
 	return (uint64_t)st.f_bavail * st.f_frsize < e->cfg.min_free_bytes;
 }
 
+/* Somebody's writes may soon have to wait for the host's limit: all that is dirty goes out. */
+static bool host_pressure(const struct engine *e)
+{
+	uint64_t used = __atomic_load_n(&e->dirty_bytes, __ATOMIC_RELAXED);
+
+	return e->cfg.host_max_bytes && used > e->cfg.host_max_bytes / 2;
+}
+
 static bool volume_has_dirty(struct volume *v)
 {
 	struct view *vw = volume_view_get(v);
@@ -268,7 +277,7 @@ static void *housekeeper_main(void *arg)
 			list_add_tail(&v->dirty_node, &dirty);
 		}
 		list_for_each_entry_safe (v, next, &dirty, dirty_node) {
-			if (!volume_closing(v) && volume_look(v, now, pressure))
+			if (!volume_closing(v) && volume_look(v, now, pressure || host_pressure(e)))
 				continue;
 			list_del(&v->dirty_node);
 			__atomic_store_n(&v->dirty_queued, 0, __ATOMIC_SEQ_CST);

@@ -111,6 +111,9 @@ void layer_reserve_like(struct layer *l, const struct layer *other, unsigned int
  */
 int64_t layer_mark(struct layer *l, uint64_t sector, uint32_t nsectors, bool zero);
 
+/* The first change of a clean layer, at now_ns() `now`. Any thread, no system call. */
+void layer_first_dirty(struct layer *l, uint64_t now);
+
 static inline uint64_t layer_data_bytes(const struct layer *l)
 {
 	return __atomic_load_n(&l->data_bytes, __ATOMIC_RELAXED);

@@ -131,6 +131,8 @@ static int pack_all(struct volume *v, struct packer *p, struct layer *frozen, st
 
 	if (r)
 		return fmt_fail(err, r, "out of memory");
+	__atomic_store_n(&v->upload_total, layer_data_bytes(frozen), __ATOMIC_RELAXED);
+	__atomic_store_n(&v->upload_done, 0, __ATOMIC_RELAXED);
 	for (;;) {
 		r = merge_next(mg, &b);
 		if (r < 0)
@@ -140,6 +142,10 @@ static int pack_all(struct volume *v, struct packer *p, struct layer *frozen, st
 		r = packer_add(p, &b, err);
 		if (r)
 			break;
+		/* Whole blocks of which the guest may have written a part: an estimate, for bars.
+		 */
+		if (!b.folded && b.kind != PACK_ZERO)
+			__atomic_add_fetch(&v->upload_done, v->root.block_bytes, __ATOMIC_RELAXED);
 	}
 	merge_put(mg);
 	return r;
@@ -372,6 +378,7 @@ int volume_upload_locked(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	int r = upload_steps(v, op_id, &rec.bytes, err);
 	bool failed = r < 0 && r != -ECANCELED;
 
+	__atomic_store_n(&v->upload_total, 0, __ATOMIC_RELAXED);
 	span_close(span);
 	if (r == 1)
 		return r;

@@ -127,6 +127,7 @@ static struct volume *volume_alloc(struct engine *e)
 	list_init(&v->flush_waiting);
 	list_init(&v->flush_current);
 	list_init(&v->dirty_node);
+	list_init(&v->upload_node);
 	v->round = flush_round_new(v);
 	if (!v->round) {
 		volume_free(v);
@@ -224,6 +225,8 @@ void volume_close(struct volume *v)
 	__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
 	housekeeper_forget(v);
 	pthread_mutex_lock(&v->lock);
+	if (upload_queue_remove(v))
+		v->upload_queued = false;
 	while (v->upload_queued || v->reserve_queued || v->local_jobs)
 		pthread_cond_wait(&v->cond, &v->lock);
 	pthread_mutex_unlock(&v->lock);
@@ -563,6 +566,9 @@ void volume_info_read(struct volume *v, struct volume_info *out)
 	out->upload_failures = v->upload_failures;
 	out->uploading = v->uploading;
 	pthread_mutex_unlock(&v->lock);
+	out->upload_total = __atomic_load_n(&v->upload_total, __ATOMIC_RELAXED);
+	out->upload_done =
+		MIN(out->upload_total, __atomic_load_n(&v->upload_done, __ATOMIC_RELAXED));
 	out->parked = __atomic_load_n(&v->parked, __ATOMIC_RELAXED);
 	out->layer_seq = vw->active->seq;
 	out->dirty_bytes = layer_data_bytes(vw->active);

@@ -132,6 +132,7 @@ struct volume_info {
 	uint64_t reads, writes, flushes, read_bytes, write_bytes, errors;
 	uint64_t uploads, upload_failures, layer_seq, parked;
 	bool uploading;
+	uint64_t upload_total, upload_done; /* bytes of the layer on its way; total 0 = none */
 };
 void volume_info_read(struct volume *v, struct volume_info *out);
 

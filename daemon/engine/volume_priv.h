@@ -51,6 +51,7 @@ struct lane {
 };
 
 #define VOLUME_LANES_MAX 64
+#define UPLOAD_THREADS   4
 
 struct volume {
 	struct engine *e;
@@ -91,10 +92,13 @@ struct volume {
 	bool upload_wanted;              /* under lock */
 	uint64_t age_ns, last_upload_ns; /* adaptive upload age; housekeeper only */
 	struct pool_job upload_job;
-	uint64_t backoff_ns, retry_at_ns; /* under lock */
-	uint32_t parked;                  /* atomic */
-	bool reserve_queued;              /* under lock: a layer_reserve job is queued */
-	unsigned int local_jobs;          /* under lock: running after their reservation */
+	struct list_head upload_node;       /* upload_queue.c: in the line of large ones */
+	bool upload_is_large;               /* upload_queue.c */
+	uint64_t upload_total, upload_done; /* atomic: bytes of the layer that is being uploaded */
+	uint64_t backoff_ns, retry_at_ns;   /* under lock */
+	uint32_t parked;                    /* atomic */
+	bool reserve_queued;                /* under lock: a layer_reserve job is queued */
+	unsigned int local_jobs;            /* under lock: running after their reservation */
 	struct pool_job reserve_job;
 	uint64_t reserve_sector; /* under lock: what to reserve */
 	uint32_t reserve_nsectors;
@@ -119,6 +123,10 @@ struct engine {
 	struct pool *uploader; /* blocking upload jobs */
 	struct pool *local;    /* blocking jobs that touch the local disk only: reserve */
 	struct fetcher *fetcher;
+
+	pthread_mutex_t upload_lock; /* upload_queue.c */
+	struct list_head upload_large;
+	unsigned int uploads_large; /* queued in the pool or running */
 
 	pthread_mutex_t lock; /* list of volumes */
 	struct list_head volumes;
@@ -225,6 +233,14 @@ void volume_upload_queue(struct volume *v); /* any thread: have an upload job ru
 /* Any thread: have the active layer's space for this range allocated, then parked requests retried.
  */
 void volume_reserve_queue(struct volume *v, uint64_t sector, uint32_t nsectors);
+
+/* upload_queue.c: which upload jobs run; v->upload_job is set up and v->upload_queued. */
+void upload_queue_init(struct engine *e);
+void upload_queue_add(struct volume *v); /* under v->lock */
+/* True: it was in line, and its job will not run. */
+bool upload_queue_remove(struct volume *v);
+/* The job ran; another may begin. */
+void upload_queue_done(struct volume *v);
 
 /*
  * upload.c: one whole upload under v->mut: finish a frozen layer left over from before, or freeze

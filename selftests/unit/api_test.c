@@ -677,6 +677,31 @@ static void metrics_are_well_formed(void **state)
 	stop(SIGTERM);
 }
 
+/* Every metric that an alert asks for is there, or the alert would never come. */
+static void alerts_name_only_metrics_that_exist(void **state)
+{
+	char path[PATH_MAX], *rules, name[128];
+	unsigned int seen = 0;
+	size_t len;
+
+	start("");
+	expect(201, "PUT", "/api/exports/m-1", "{\"size\":\"1G\"}");
+	expect(200, "GET", "/metrics", NULL);
+	snprintf(path, sizeof(path), "%s/packaging/prometheus/glidefs.rules.yml", GFS_SRCTREE);
+	assert_int_equal(file_read_all(AT_FDCWD, path, MiB, &rules, &len), 0);
+	for (char *p = rules; (p = strstr(p, "glidefs_")); seen++) {
+		size_t n = strspn(p, "abcdefghijklmnopqrstuvwxyz_0123456789");
+
+		snprintf(name, sizeof(name), "\n# TYPE %.*s ", (int)MIN(n, 100u), p);
+		if (!strstr(answer, name))
+			fail_msg("no metric %.*s", (int)n, p);
+		p += n;
+	}
+	assert_true(seen >= 8);
+	free(rules);
+	stop(SIGTERM);
+}
+
 static void a_second_daemon_is_refused_naming_the_first(void **state)
 {
 	char log[64], want[64], *text;
@@ -903,6 +928,7 @@ int main(void)
 		cmocka_unit_test_teardown(killed_create_is_whole_or_absent, clean),
 		cmocka_unit_test_teardown(threads_stay_constant, clean),
 		cmocka_unit_test_teardown(metrics_are_well_formed, clean),
+		cmocka_unit_test_teardown(alerts_name_only_metrics_that_exist, clean),
 		cmocka_unit_test_teardown(a_second_daemon_is_refused_naming_the_first, clean),
 		cmocka_unit_test_teardown(the_service_manager_is_told, clean),
 		cmocka_unit_test_teardown(options_answer_without_starting, clean),
