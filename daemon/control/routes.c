@@ -329,18 +329,43 @@ static void get_metrics(struct api_request *req)
 	req->resp.type = "text/plain; version=0.0.4; charset=utf-8";
 }
 
+/* Read by the assembler; mk/openapi.mk knows that this file needs it. */
+extern const char openapi_json[] __attribute__((visibility("hidden")));
+extern const char openapi_json_end[] __attribute__((visibility("hidden")));
+__asm__(".pushsection .rodata\n"
+	"openapi_json:\n"
+	".incbin \"Documentation/openapi.json\"\n"
+	"openapi_json_end:\n"
+	".popsection\n");
+
+static void get_openapi(struct api_request *req)
+{
+	req->resp.len = (size_t)(openapi_json_end - openapi_json);
+	req->resp.body = strndup(openapi_json, req->resp.len);
+	req->resp.status = 200;
+}
+
+/* Of operations on a volume: wrong, missing, conflict, device or local, store or busy, space. */
+#define ERR_VOLUME 400, 404, 409, 500, 503, 507
+
 const struct api_route api_routes[] = {
-	{"PUT", "/api/exports/*", .run = put_export, .body = true},
-	{"GET", "/api/exports/*", .run = get_export},
-	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE},
-	{"GET", "/api/exports", .run = list_exports},
-	{"POST", "/api/exports/*/attach", .run = attach_export},
+	{"PUT", "/api/exports/*", .run = put_export, .body = true,
+	 .status = {200, 201, 400, 409, 500, 503, 507}},
+	{"GET", "/api/exports/*", .run = get_export, .args = API_ARG_LOCAL,
+	 .status = {200, 400, 404, 500, 503}},
+	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE,
+	 .status = {200, ERR_VOLUME}},
+	{"GET", "/api/exports", .run = list_exports, .status = {200}},
+	{"POST", "/api/exports/*/attach", .run = attach_export, .status = {200, ERR_VOLUME}},
 	{"POST", "/api/exports/*/detach", .run = detach_export,
-	 .args = API_ARG_FORCE | API_ARG_TIMEOUT},
-	{"POST", "/api/exports/*/drain", .run = drain_export, .args = API_ARG_TIMEOUT},
-	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE},
-	{"GET", "/health", .run = get_health, .quick = true},
-	{"GET", "/health/ready", .run = get_ready, .quick = true},
-	{"GET", "/metrics", .run = get_metrics, .quick = true},
+	 .args = API_ARG_FORCE | API_ARG_TIMEOUT, .status = {200, ERR_VOLUME}},
+	{"POST", "/api/exports/*/drain", .run = drain_export, .args = API_ARG_TIMEOUT,
+	 .status = {200, 400, 409, 500, 503, 507}},
+	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE,
+	 .status = {200, ERR_VOLUME}},
+	{"GET", "/health", .run = get_health, .quick = true, .status = {200}},
+	{"GET", "/health/ready", .run = get_ready, .quick = true, .status = {200, 503}},
+	{"GET", "/metrics", .run = get_metrics, .quick = true, .status = {200, 404}},
+	{"GET", "/openapi.json", .run = get_openapi, .quick = true, .status = {200}},
 };
 const unsigned int api_routes_nr = ARRAY_SIZE(api_routes);

@@ -20,7 +20,9 @@
 
 #include <cmocka.h>
 
+#include "control/api.h"
 #include "lib/fsutil.h"
+#include "selftests/unit/json_schema.h"
 
 #define ANSWER_S 30 /* generous: sanitizers, shared processors */
 
@@ -140,6 +142,70 @@ static int raw(const char *req, size_t len, char *out, size_t out_len)
 
 static char answer[1 << 20];
 
+/* ---- the document ---- */
+
+static struct json_object *openapi;
+
+/* The path of the document that this one is an instance of. */
+static struct json_object *doc_path(const char *path)
+{
+	size_t len = strcspn(path, "?");
+	struct json_object *paths = NULL;
+
+	json_object_object_get_ex(openapi, "paths", &paths);
+	json_object_object_foreach (paths, key, item) {
+		const char *brace = strchr(key, '{'), *rest;
+		size_t fixed = brace ? (size_t)(brace - key) : strlen(key), name;
+
+		if (strncmp(path, key, MIN(fixed, len)) || fixed > len)
+			continue;
+		if (!brace) {
+			if (fixed == len)
+				return item;
+			continue;
+		}
+		rest = strchr(brace, '}') + 1;
+		name = strcspn(path + fixed, "/?");
+		if (name && len - fixed - name == strlen(rest) &&
+		    !strncmp(path + fixed + name, rest, strlen(rest)))
+			return item;
+	}
+	return NULL;
+}
+
+/* What came is what the document says: a status that it has, with a body of its schema. */
+static void validate(const char *method, const char *path, int status)
+{
+	struct json_object *item = doc_path(path), *op, *all, *one, *v, *schema;
+	char lower[16] = "", code[16], err[512];
+
+	if (!openapi || status <= 0)
+		return;
+	for (size_t i = 0; method[i] && i < sizeof(lower) - 1; i++)
+		lower[i] = (char)(method[i] | 0x20);
+	snprintf(code, sizeof(code), "%d", status);
+	schema = json_schema_ref(openapi, "#/components/schemas/Error");
+	if (item && json_object_object_get_ex(item, lower, &op)) {
+		json_object_object_get_ex(op, "responses", &all);
+		if (json_object_object_get_ex(all, code, &one)) {
+			json_object_object_get_ex(one, "content", &one);
+			/* /metrics is text. */
+			if (!json_object_object_get_ex(one, "application/json", &one))
+				return;
+			json_object_object_get_ex(one, "schema", &schema);
+		} else if (status < 400) {
+			fail_msg("%s %s: %d is not in the document", method, path, status);
+		}
+	} else if (status < 400) {
+		fail_msg("%s %s is not in the document, and answers %d", method, path, status);
+	}
+	v = json_tokener_parse(answer);
+	if (!json_schema_ok(openapi, schema, v, err, sizeof(err)))
+		fail_msg("%s %s: %d %s\nis not as described: %s", method, path, status, answer,
+			 err);
+	json_object_put(v);
+}
+
 static int call(const char *method, const char *path, const char *body)
 {
 	size_t cap = strlen(path) + (body ? strlen(body) : 0) + 256;
@@ -153,6 +219,7 @@ static int call(const char *method, const char *path, const char *body)
 		n = snprintf(req, cap, "%s %s HTTP/1.1\r\nHost: x\r\n\r\n", method, path);
 	status = raw(req, (size_t)n, answer, sizeof(answer));
 	free(req);
+	validate(method, path, status);
 	return status;
 }
 
@@ -228,6 +295,73 @@ static const char *member(const char *key)
 }
 
 /* ---- tests ---- */
+
+/* Both ways: each route with its arguments and answers is in the document, and nothing else is. */
+static void the_document_is_the_api(void **state)
+{
+	static const struct {
+		unsigned int bit;
+		const char *name;
+	} args[] = {
+		{API_ARG_FORCE, "force"}, {API_ARG_TIMEOUT, "timeout_s"}, {API_ARG_LOCAL, "local"}};
+	struct json_object *paths = NULL, *op, *o, *v;
+	unsigned int documented = 0;
+
+	assert_non_null(openapi);
+	json_object_object_get_ex(openapi, "paths", &paths);
+	json_object_object_foreach (paths, p, item) {
+		(void)p;
+		documented += (unsigned int)json_object_object_length(item);
+	}
+	assert_int_equal(documented, api_routes_nr);
+	for (unsigned int i = 0; i < api_routes_nr; i++) {
+		const struct api_route *r = &api_routes[i];
+		char path[64], lower[16] = "";
+		unsigned int have = 0, nr = 0;
+		const char *star = strchr(r->path, '*');
+		bool named = false;
+
+		snprintf(path, sizeof(path), "%.*s%s%s", (int)(star ? star - r->path : 60), r->path,
+			 star ? "{NAME}" : "", star ? star + 1 : "");
+		for (size_t k = 0; r->method[k]; k++)
+			lower[k] = (char)(r->method[k] | 0x20);
+		if (!json_object_object_get_ex(paths, path, &o) ||
+		    !json_object_object_get_ex(o, lower, &op))
+			fail_msg("%s %s is not in the document", r->method, path);
+		if (json_object_object_get_ex(op, "parameters", &o))
+			for (size_t k = 0; k < json_object_array_length(o); k++) {
+				struct json_object *one = json_object_array_get_idx(o, k);
+
+				json_object_object_get_ex(one, "name", &v);
+				for (size_t a = 0; a < ARRAY_SIZE(args); a++)
+					if (!strcmp(json_object_get_string(v), args[a].name))
+						have |= args[a].bit;
+				named |= !strcmp(json_object_get_string(v), "NAME");
+				nr++;
+			}
+		if (have != r->args || named != (star != NULL) ||
+		    nr != (unsigned int)__builtin_popcount(have) + named)
+			fail_msg("%s %s: other parameters", r->method, path);
+		if (json_object_object_get_ex(op, "requestBody", NULL) != r->body)
+			fail_msg("%s %s: the body", r->method, path);
+		json_object_object_get_ex(op, "responses", &o);
+		for (nr = 0; nr < ARRAY_SIZE(r->status) && r->status[nr]; nr++) {
+			char code[16];
+
+			snprintf(code, sizeof(code), "%u", r->status[nr]);
+			if (!json_object_object_get_ex(o, code, NULL))
+				fail_msg("%s %s: %s is not in the document", r->method, path, code);
+		}
+		assert_true(json_object_object_get_ex(o, "default", NULL));
+		assert_int_equal(json_object_object_length(o), nr + 1);
+	}
+	start("");
+	expect(200, "GET", "/openapi.json", NULL);
+	v = json_tokener_parse(answer);
+	assert_true(json_object_equal(v, openapi));
+	json_object_put(v);
+	stop(SIGTERM);
+}
 
 static void volumes_live_through_the_api(void **state)
 {
@@ -868,6 +1002,7 @@ static int setup(void **state)
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	const char *env = getenv("GLIDEFSD");
 
+	openapi = json_object_from_file(GFS_SRCTREE "/Documentation/openapi.json");
 	signal(SIGPIPE, SIG_IGN);
 	if (n < 0)
 		return -1;
@@ -916,6 +1051,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(the_document_is_the_api, clean),
 		cmocka_unit_test_teardown(volumes_live_through_the_api, clean),
 		cmocka_unit_test_teardown(bad_paths_names_and_arguments_are_refused, clean),
 		cmocka_unit_test_teardown(bad_bodies_are_refused_and_make_nothing, clean),

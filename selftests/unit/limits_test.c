@@ -95,6 +95,11 @@ static void one_volume_leaves_room_for_the_others(void **state)
 	harness_fini(&a);
 }
 
+static bool clean(void *arg)
+{
+	return !dirty(arg);
+}
+
 /* What is dirty elsewhere is uploaded when the host fills, although nothing else asks for it. */
 static void a_full_host_uploads_everybody(void **state)
 {
@@ -112,6 +117,7 @@ static void a_full_host_uploads_everybody(void **state)
 	/* `first` writes no more. Its bytes must not be in the way of the other's for ever. */
 	for (unsigned int i = 0; i < 100; i++)
 		assert_int_equal(harness_io(&b, GFS_WRITE, i % 64 * 512, 512, data), 0);
+	harness_until(clean, &a, "the upload of what is in the other's way");
 	harness_close(&b);
 	harness_stop(&a);
 	harness_fini(&a);
