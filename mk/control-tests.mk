@@ -4,6 +4,6 @@
 CONTROL_TESTS := $(patsubst %,$(B)/selftests/unit/%_test,config json_input host api)
 $(CONTROL_TESTS): $(call obj,$(CONTROL_SRC))
 $(CONTROL_TESTS): LIBS_COMMON += -lmicrohttpd -linih
-$(B)/selftests/unit/api_test: | $(PROGS)
+$(patsubst %,$(B)/selftests/unit/%_test,api api_limits): | $(PROGS)
 # Files of the tree that tests compare with the program.
-$(B)/selftests/unit/api_test.o: CFLAGS_ALL += -DGFS_SRCTREE=\"$(srctree)\"
+$(B)/selftests/unit/api_test.o $(B)/selftests/unit/api_harness.o: CFLAGS_ALL += -DGFS_SRCTREE=\"$(srctree)\"
