@@ -23,7 +23,7 @@
 #include "lib/timing.h"
 #include "store/fault.h"
 
-#define STOP_TIMEOUT_NS    (20 * NSEC_PER_SEC)
+#define STOP_TIMEOUT_NS (20 * NSEC_PER_SEC)
 /* Heaps per thread would multiply what 64 mostly idle API threads keep. */
 #define MALLOC_ARENAS 8
 

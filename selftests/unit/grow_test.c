@@ -224,14 +224,15 @@ static void *load_main(void *arg)
 		if (hreq_wait(&r))
 			break;
 		memcpy(oracle + s * SECTOR_SIZE, buf, sizeof(buf));
-		l->done = ++turn;
+		turn++;
+		__atomic_add_fetch(&l->done, 1, __ATOMIC_RELEASE);
 	}
 	return NULL;
 }
 
 static bool load_runs(void *arg)
 {
-	return ((struct load *)arg)->done > 20;
+	return __atomic_load_n(&((struct load *)arg)->done, __ATOMIC_ACQUIRE) > 20;
 }
 
 static void grows_under_load_lose_nothing(void **state)
@@ -244,7 +245,7 @@ static void grows_under_load_lose_nothing(void **state)
 	l.h = &h;
 	assert_int_equal(pthread_create(&t, NULL, load_main, &l), 0);
 	for (unsigned int i = 1; i <= 20; i++) {
-		l.done = 0;
+		__atomic_store_n(&l.done, 0, __ATOMIC_RELEASE);
 		harness_until(load_runs, &l, "writes");
 		must_grow(&h, OLD_BYTES + i * 64 * KiB);
 	}
