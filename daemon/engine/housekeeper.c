@@ -58,16 +58,25 @@ static void upload_run(struct pool_job *job)
 	struct fmt_err err = {.msg = ""};
 	uint64_t now;
 	int r = -ECANCELED;
+	bool busy;
 
 	pthread_mutex_lock(&v->lock);
+	if (!upload_queue_start(v)) {
+		pthread_mutex_unlock(&v->lock);
+		return;
+	}
 	v->upload_wanted = false;
 	v->uploading = true;
 	pthread_mutex_unlock(&v->lock);
 
-	pthread_mutex_lock(&v->mut);
-	if (!volume_closing(v) && volume_mode(v) == VOLUME_RW)
-		r = volume_upload_locked(v, timing_op_id(), &err);
-	pthread_mutex_unlock(&v->mut);
+	/* Whoever has it uploads, or will soon be done; a thread of the pool does not wait for
+	 * that. */
+	busy = pthread_mutex_trylock(&v->mut) != 0;
+	if (!busy) {
+		if (!volume_closing(v) && volume_mode(v) == VOLUME_RW)
+			r = volume_upload_locked(v, timing_op_id(), &err);
+		pthread_mutex_unlock(&v->mut);
+	}
 	if (r >= 0 || v->e->parked)
 		volume_kick_parked(v);
 	upload_queue_done(v);
@@ -76,6 +85,7 @@ static void upload_run(struct pool_job *job)
 	now = now_ns();
 	v->uploading = false;
 	v->upload_queued = false;
+	v->upload_wanted |= busy; /* the housekeeper's next look asks again */
 	if (r >= 0) {
 		v->backoff_ns = 0;
 		v->retry_at_ns = 0;

@@ -39,6 +39,23 @@ void upload_queue_add(struct volume *v)
 	pool_submit(e->uploader, &v->upload_job);
 }
 
+bool upload_queue_start(struct volume *v)
+{
+	struct engine *e = v->e;
+	SCOPED_LOCK(&e->upload_lock);
+
+	/* It may have become large while its job waited. */
+	if (v->upload_is_large || !is_large(v))
+		return true;
+	v->upload_is_large = true;
+	if (e->uploads_large == UPLOADS_LARGE_MAX) {
+		list_add_tail(&v->upload_node, &e->upload_large);
+		return false;
+	}
+	e->uploads_large++;
+	return true;
+}
+
 bool upload_queue_remove(struct volume *v)
 {
 	SCOPED_LOCK(&v->e->upload_lock);
@@ -46,6 +63,7 @@ bool upload_queue_remove(struct volume *v)
 	if (list_empty(&v->upload_node))
 		return false;
 	list_del(&v->upload_node);
+	v->upload_is_large = false;
 	return true;
 }
 
