@@ -34,6 +34,8 @@ int vol_grow(struct host_vol *vol, uint64_t size_bytes, uint64_t op_id, struct o
 		r = volume_grow(vol->v, size_bytes, GROW_TIMEOUT_NS, op_id, &fe);
 		if (r == -EROFS)
 			return op_fail(err, OP_FAULT_CONFLICT, EROFS, "%s", fe.msg);
+		if (r && info.mode == VOLUME_POISONED)
+			return op_fail(err, OP_FAULT_LOCAL, -r, "%s", fe.msg);
 		if (r)
 			return op_fail_engine(err, r, "growing it", vol->name, &fe);
 		log_info("volume %s: %llu bytes now", vol->name, (unsigned long long)size_bytes);
