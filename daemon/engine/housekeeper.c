@@ -77,7 +77,7 @@ static void upload_run(struct pool_job *job)
 			r = volume_upload_locked(v, timing_op_id(), &err);
 		pthread_mutex_unlock(&v->mut);
 	}
-	if (r >= 0 || v->e->parked)
+	if (r >= 0 || __atomic_load_n(&v->e->parked, __ATOMIC_RELAXED))
 		volume_kick_parked(v);
 	upload_queue_done(v);
 
