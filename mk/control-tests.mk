@@ -6,4 +6,4 @@ $(CONTROL_TESTS): $(call obj,$(CONTROL_SRC))
 $(CONTROL_TESTS): LIBS_COMMON += -lmicrohttpd -linih
 $(patsubst %,$(B)/selftests/unit/%_test,api api_limits): | $(PROGS)
 # Files of the tree that tests compare with the program.
-$(B)/selftests/unit/api_test.o $(B)/selftests/unit/api_harness.o: CFLAGS_ALL += -DGFS_SRCTREE=\"$(srctree)\"
+$(patsubst %,$(B)/selftests/unit/%.o,api_test api_harness trace_sink_test): CFLAGS_ALL += -DGFS_SRCTREE=\"$(srctree)\"

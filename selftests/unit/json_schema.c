@@ -2,6 +2,7 @@
 /* See json_schema.h. Schemas are our own files: recursion is as deep as they are. */
 #include "selftests/unit/json_schema.h"
 
+#include <regex.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -152,6 +153,23 @@ static bool check_items(struct check *c, struct json_object *rule, struct json_o
 	return true;
 }
 
+static size_t items(struct json_object *v)
+{
+	return json_object_is_type(v, json_type_array) ? json_object_array_length(v) : 0;
+}
+
+static bool matches(const char *pattern, const char *text)
+{
+	regex_t re;
+	bool ok;
+
+	if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB))
+		return false;
+	ok = !regexec(&re, text ? text : "", 0, NULL, 0);
+	regfree(&re);
+	return ok;
+}
+
 static bool check(struct check *c, struct json_object *schema, struct json_object *v)
 {
 	static const char *const passive[] = {
@@ -178,6 +196,20 @@ static bool check(struct check *c, struct json_object *schema, struct json_objec
 		} else if (!strcmp(key, "maximum")) {
 			ok = json_object_get_double(v) <= json_object_get_double(rule) ||
 			     wrong(c, "%s is too large", json_object_to_json_string(v));
+		} else if (!strcmp(key, "minLength")) {
+			ok = json_object_get_string_len(v) >= json_object_get_int(rule) ||
+			     wrong(c, "%s is too short", json_object_to_json_string(v));
+		} else if (!strcmp(key, "maxLength")) {
+			ok = json_object_get_string_len(v) <= json_object_get_int(rule) ||
+			     wrong(c, "%s is too long", json_object_to_json_string(v));
+		} else if (!strcmp(key, "minItems")) {
+			ok = items(v) >= json_object_get_uint64(rule) || wrong(c, "too few items");
+		} else if (!strcmp(key, "maxItems")) {
+			ok = items(v) <= json_object_get_uint64(rule) || wrong(c, "too many items");
+		} else if (!strcmp(key, "pattern")) {
+			ok = matches(json_object_get_string(rule), json_object_get_string(v)) ||
+			     wrong(c, "%s does not match %s", json_object_to_json_string(v),
+				   json_object_get_string(rule));
 		} else if (!strcmp(key, "items")) {
 			ok = check_items(c, rule, v);
 		} else if (!strcmp(key, "oneOf")) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Does a JSON value match a schema? The part of JSON Schema that our documents use: type (one or a
- * list), enum, const, minimum, maximum, properties, required, additionalProperties, items, $ref
- * within the document, oneOf, anyOf, allOf. A keyword that is not known is an error, so nothing is
- * checked by half.
+ * list), enum, const, minimum, maximum, minLength, maxLength, pattern, minItems, maxItems,
+ * properties, required, additionalProperties, items, $ref within the document, oneOf, anyOf, allOf.
+ * A keyword that is not known is an error, so nothing is checked by half.
  */
 #ifndef GFS_UNIT_JSON_SCHEMA_H
 #define GFS_UNIT_JSON_SCHEMA_H
