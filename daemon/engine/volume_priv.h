@@ -237,7 +237,8 @@ void volume_reserve_queue(struct volume *v, uint64_t sector, uint32_t nsectors);
 /* upload_queue.c: which upload jobs run; v->upload_job is set up and v->upload_queued. */
 void upload_queue_init(struct engine *e);
 void upload_queue_add(struct volume *v); /* under v->lock */
-/* First thing of the job, under v->lock. False: the job ends, and runs again when it is its turn. */
+/* First thing of the job, under v->lock. False: the job ends, and runs again when it is its turn.
+ */
 bool upload_queue_start(struct volume *v) __must_check;
 /* True: it was in line, and its job will not run. */
 bool upload_queue_remove(struct volume *v);
