@@ -11,6 +11,8 @@
 static const struct cli_command commands[] = {
 	{"create", true, CLI_OPT_SIZE | CLI_OPT_BLOCK | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
 	 "create a volume and its device; prints the device", cmd_create},
+	{"grow", true, CLI_OPT_SIZE, "make a volume larger, and its device where the kernel can",
+	 cmd_grow},
 	{"ls", false, 0, "list all volumes: this host's and those only in the store", cmd_ls},
 	{"show", true, 0, "everything about one volume", cmd_show},
 	{"attach", true, 0, "attach a volume of the store; prints the device", cmd_attach},
@@ -25,7 +27,7 @@ static const struct cli_command commands[] = {
 	{"health", false, 0, "is the daemon ready? (exit status 0)", cmd_health},
 };
 
-enum { O_SIZE = 256, O_BLOCK, O_PARTITIONS, O_READ_ONLY, O_TIMEOUT, O_CACHE_DIR };
+enum { O_SIZE = 256, O_BLOCK, O_PARTITIONS, O_READ_ONLY, O_TIMEOUT, O_CACHE_DIR, O_HOST, O_TOKEN };
 
 static const struct {
 	const char *name, *arg, *help;
@@ -34,6 +36,8 @@ static const struct {
 } options[] = {
 	{"socket", "PATH",
 	 "the daemon's socket (default $GLIDEFS_SOCKET or " CLI_SOCKET_DEFAULT ")", 's', 0},
+	{"host", "ADDR:PORT", "the daemon over TCP (default $GLIDEFS_HOST)", O_HOST, 0},
+	{"token-file", "FILE", "with its token (default $GLIDEFS_TOKEN_FILE)", O_TOKEN, 0},
 	{"json", NULL, "answer with the daemon's JSON", 'j', 0},
 	{"help", NULL, "this text", 'h', 0},
 	{"version", NULL, "version", 'V', 0},
@@ -122,6 +126,12 @@ static int option_set(struct cli *c, int val, const char *arg)
 	case 'f':
 		c->force = true;
 		return 0;
+	case O_HOST:
+		c->host = arg;
+		return 0;
+	case O_TOKEN:
+		c->token_file = arg;
+		return 0;
 	case O_SIZE:
 		c->size = arg;
 		return 0;
@@ -189,7 +199,9 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 int main(int argc, char **argv)
 {
 	struct option longs[ARRAY_SIZE(options) + 1] = {0};
-	struct cli c = {.socket = getenv("GLIDEFS_SOCKET")};
+	struct cli c = {.socket = getenv("GLIDEFS_SOCKET"),
+			.host = getenv("GLIDEFS_HOST"),
+			.token_file = getenv("GLIDEFS_TOKEN_FILE")};
 	const struct cli_command *cmd;
 	unsigned int given = 0;
 	bool help = false;
@@ -199,6 +211,8 @@ int main(int argc, char **argv)
 		return complete(argc, argv);
 	if (!c.socket || !*c.socket)
 		c.socket = CLI_SOCKET_DEFAULT;
+	if (c.host && !*c.host)
+		c.host = NULL;
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		longs[i] = (struct option){options[i].name,
 					   options[i].arg ? required_argument : no_argument, NULL,
@@ -214,6 +228,8 @@ int main(int argc, char **argv)
 		}
 		if (val == '?')
 			return CLI_USAGE;
+		if (val == 's') /* said here wins over the environment */
+			c.host = NULL;
 		r = option_set(&c, val, optarg);
 		if (r)
 			return r;

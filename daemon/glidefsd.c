@@ -27,7 +27,6 @@
 #define STOP_TIMEOUT_NS (20 * NSEC_PER_SEC)
 /* A restart with devices must not hang on a store that is down. */
 #define STORE_PROBE_WAIT_NS (2 * NSEC_PER_SEC)
-#define API_IDLE_TIMEOUT_S  30
 /* Heaps per thread would multiply what 64 mostly idle API threads keep. */
 #define MALLOC_ARENAS 8
 
@@ -260,8 +259,10 @@ static int control_start(struct daemon *d)
 	};
 	const struct api_config ac = {
 		.socket = c->socket,
+		.listen = c->listen,
+		.token_file = c->token_file,
 		.metrics = c->metrics,
-		.idle_timeout_s = API_IDLE_TIMEOUT_S,
+		.request_timeout_s = (unsigned int)c->request_timeout_s,
 	};
 	struct fmt_err err = {{0}};
 	int r;
@@ -276,8 +277,8 @@ static int control_start(struct daemon *d)
 	r = api_start(&ac, d->host, d->engine, d->pool, &d->api, &err);
 	if (r)
 		return fail("API", r, &err);
-	log_info("glidefsd %s: host %s, store %s, API on %s", GFS_VERSION, d->host_id,
-		 d->store->url, c->socket);
+	log_info("glidefsd %s: host %s, store %s, API on %s%s%s", GFS_VERSION, d->host_id,
+		 d->store->url, c->socket, c->listen[0] ? " and " : "", c->listen);
 	host_recover_start(d->host);
 	return 0;
 }

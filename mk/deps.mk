@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What a fresh Debian 12 or Ubuntu needs to build, test and demonstrate everything.
 
-DEPS_BUILD := build-essential pkg-config clang llvm bpftool liburing-dev libbpf-dev \
+DEPS_BUILD := build-essential pkg-config clang libclang-rt-dev llvm bpftool liburing-dev libbpf-dev \
 	libcurl4-openssl-dev libjson-c-dev libelf-dev libdw-dev libzstd-dev libxxhash-dev \
 	libmicrohttpd-dev libexpat1-dev libinih-dev libsystemd-dev systemtap-sdt-dev uthash-dev \
 	libcap-ng-dev libncurses-dev libssl-dev zlib1g-dev linux-libc-dev

@@ -27,7 +27,8 @@ install: $(PROGS)
 		[ ! -e "$$rule" ] || $(INSTALL) -D -m 644 -t '$(DESTDIR)$(UDEVDIR)' "$$rule"; done
 	$(Q)$(INSTALL) -D -m 644 packaging/glidefs.bash '$(DESTDIR)$(COMPLETIONDIR)/glidefs'
 	$(Q)$(INSTALL) -D -m 644 packaging/gfs-trace.bash '$(DESTDIR)$(COMPLETIONDIR)/gfs-trace'
-	$(Q)$(INSTALL) -D -m 644 -t '$(DESTDIR)$(DOCDIR)' Documentation/gfs-trace.schema.json
+	$(Q)$(INSTALL) -D -m 644 -t '$(DESTDIR)$(DOCDIR)' Documentation/gfs-trace.schema.json \
+		Documentation/openapi.json packaging/prometheus/glidefs.rules.yml
 	$(Q)$(INSTALL) -D -m 644 packaging/glidefsd.conf '$(DESTDIR)$(DOCDIR)/examples/glidefsd.conf'
 	$(Q)[ -e '$(DESTDIR)$(SYSCONFDIR)/glidefs/glidefsd.conf' ] || \
 		$(INSTALL) -D -m 600 packaging/glidefsd.conf '$(DESTDIR)$(SYSCONFDIR)/glidefs/glidefsd.conf'
@@ -38,7 +39,8 @@ install: $(PROGS)
 uninstall:
 	$(Q)rm -f '$(DESTDIR)$(SBINDIR)/glidefsd' '$(DESTDIR)$(BINDIR)/glidefs' \
 		'$(DESTDIR)$(BINDIR)/gfs-trace' '$(DESTDIR)$(COMPLETIONDIR)/gfs-trace' \
-		'$(DESTDIR)$(DOCDIR)/gfs-trace.schema.json' \
+		'$(DESTDIR)$(DOCDIR)/gfs-trace.schema.json' '$(DESTDIR)$(DOCDIR)/openapi.json' \
+		'$(DESTDIR)$(DOCDIR)/glidefs.rules.yml' \
 		'$(DESTDIR)$(UNITDIR)/glidefsd.service' '$(DESTDIR)$(COMPLETIONDIR)/glidefs' \
 		'$(DESTDIR)$(DOCDIR)/examples/glidefsd.conf' \
 		$(foreach p,$(MAN_PAGES),'$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(p)))/$(notdir $(p))') \

@@ -12,7 +12,11 @@ _glidefs()
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--size | --block-size | --timeout)
+	--token-file)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--size | --block-size | --timeout | --host)
 		return
 		;;
 	esac
@@ -22,6 +26,9 @@ _glidefs()
 		--socket | -s)
 			i=$((i + 1))
 			socket=${COMP_WORDS[i]}
+			;;
+		--host | --token-file | --size | --block-size | --timeout | --cache-dir)
+			i=$((i + 1))
 			;;
 		-*) ;;
 		*)

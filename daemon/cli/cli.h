@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The glidefs command: one table of subcommands (glidefs.c) drives dispatch, usage and completion;
- * one small function per subcommand talks to the daemon's API. One thread, but for the progress of
- * drains.
+ * one small function per subcommand talks to the daemon's API. One thread, but for what shows
+ * progress.
  */
 #ifndef GFS_CLI_CLI_H
 #define GFS_CLI_CLI_H
@@ -34,6 +34,7 @@ enum cli_exit {
 
 struct cli {
 	const char *socket;
+	const char *host, *token_file; /* "ADDRESS:PORT" instead of the socket, or NULL */
 	bool json;
 	const char *name; /* the volume, NULL if the subcommand takes none */
 	const char *size, *block, *cache_dir;
@@ -50,6 +51,7 @@ struct cli_command {
 };
 
 int cmd_create(const struct cli *c);
+int cmd_grow(const struct cli *c);
 int cmd_ls(const struct cli *c);
 int cmd_show(const struct cli *c);
 int cmd_attach(const struct cli *c);
@@ -89,6 +91,8 @@ void cli_path(const struct cli *c, const char *action, char *path, size_t len);
 const char *cli_str(struct json_object *o, const char *key, const char *dflt);
 uint64_t cli_u64(struct json_object *o, const char *key);
 bool cli_bool(struct json_object *o, const char *key);
+/* What a script wants to have: the device, or the name where there is none. */
+void cli_print_device(struct json_object *o);
 /* "1.5 GiB" */
 const char *cli_bytes(uint64_t n, char *buf, size_t len);
 

@@ -26,21 +26,53 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	return len;
 }
 
+/* "Authorization: Bearer TOKEN" into out. False with the reason in err. */
+static bool token_header(const struct cli *c, char *out, size_t len, char *err, size_t err_len)
+{
+	char token[4096] = "";
+	FILE *f = c->token_file ? fopen(c->token_file, "re") : NULL;
+
+	if (!c->token_file) {
+		snprintf(err, err_len, "a host needs --token-file or GLIDEFS_TOKEN_FILE");
+		return false;
+	}
+	if (!f || !fgets(token, sizeof(token), f)) {
+		snprintf(err, err_len, "%s: %s", c->token_file,
+			 f ? "it is empty" : strerror(errno));
+		if (f)
+			fclose(f);
+		return false;
+	}
+	fclose(f);
+	token[strcspn(token, " \t\r\n")] = '\0';
+	snprintf(out, len, "Authorization: Bearer %s", token);
+	return true;
+}
+
 int cli_call(const struct cli *c, const char *method, const char *path, const char *body,
 	     struct cli_reply *reply)
 {
 	CURL *h = curl_easy_init();
 	struct curl_slist *headers = NULL;
-	char url[512], err[CURL_ERROR_SIZE] = "";
+	char url[640], auth[4200], err[CURL_ERROR_SIZE] = "";
 	CURLcode res;
 
 	memset(reply, 0, sizeof(*reply));
 	if (!h)
 		return -ENOMEM;
-	snprintf(url, sizeof(url), "http://localhost%s", path);
+	if (c->host && !token_header(c, auth, sizeof(auth), reply->error, sizeof(reply->error))) {
+		curl_easy_cleanup(h);
+		return -EACCES;
+	}
+	snprintf(url, sizeof(url), "http://%.100s%s", c->host ? c->host : "localhost", path);
 	headers = curl_slist_append(headers, "Content-Type: application/json");
 	headers = curl_slist_append(headers, "Expect:");
-	curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->socket);
+	if (c->host) {
+		headers = curl_slist_append(headers, auth);
+		curl_easy_setopt(h, CURLOPT_PROXY, "");
+	} else {
+		curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->socket);
+	}
 	curl_easy_setopt(h, CURLOPT_URL, url);
 	curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
@@ -98,7 +130,7 @@ int cli_finish(const struct cli *c, struct cli_reply *reply, struct json_object 
 			       "reachable\",\"code\":\"unreachable\"}\n");
 		fprintf(stderr,
 			"glidefs: no answer from the daemon on %s (%s); is glidefsd running?\n",
-			c->socket, reply->error);
+			c->host ? c->host : c->socket, reply->error);
 		cli_reply_free(reply);
 		return CLI_UNREACHABLE;
 	}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * drain and detach: the request runs in a thread of its own while this one asks how much is left
- * and draws a bar on a terminal. `done` and the reply are the thread's until it is joined.
+ * drain, detach, attach and takeover: the request runs in a thread of its own while this one asks
+ * what it is at and how much is left, and draws that on a terminal. Nothing is drawn elsewhere.
+ * `done` and the reply are the thread's until it is joined.
  */
 #include "cli/cli.h"
 
@@ -46,45 +47,69 @@ static bool wait_done(struct running *r)
 	return r->done;
 }
 
-static void draw(const char *name, uint64_t left, uint64_t first, uint64_t start_ns)
-{
-	unsigned int filled =
-		first ? (unsigned int)(BAR_WIDTH * (first - MIN(left, first)) / first) : BAR_WIDTH;
-	char bar[BAR_WIDTH + 1], a[32];
+/* What the daemon says of the volume now; false: nothing. */
+struct seen {
+	uint64_t left; /* bytes that are not in the store yet */
+	bool bytes;    /* left is known */
+	char phase[64];
+};
 
-	memset(bar, '-', BAR_WIDTH);
-	memset(bar, '#', filled);
-	bar[BAR_WIDTH] = '\0';
-	fprintf(stderr, "\r%s [%s] %s left, %llu s \033[K", name, bar,
-		cli_bytes(left, a, sizeof(a)),
-		(unsigned long long)((now_ns() - start_ns) / NSEC_PER_SEC));
-	fflush(stderr);
-}
-
-static bool dirty_left(const struct cli *c, uint64_t *left)
+static bool look(const struct cli *c, struct seen *s)
 {
-	struct cli plain = {.socket = c->socket, .name = c->name};
-	struct json_object *o, *v;
+	struct cli plain = {
+		.socket = c->socket, .host = c->host, .token_file = c->token_file, .name = c->name};
+	uint64_t total, done;
 	struct cli_reply reply;
+	struct json_object *o;
 	char path[512];
 	bool ok;
 
-	cli_path(&plain, NULL, path, sizeof(path));
+	/* Without the store: it may be what the operation waits for. */
+	cli_path(&plain, NULL, path, sizeof(path) - 16);
+	strcat(path, "?local=1");
 	if (cli_call(&plain, "GET", path, NULL, &reply))
 		return false;
-	o = json_tokener_parse(reply.body);
-	ok = json_object_object_get_ex(o, "dirty_bytes", &v);
-	if (ok)
-		*left = json_object_get_uint64(v);
+	o = reply.status == 200 ? json_tokener_parse(reply.body) : NULL;
+	s->bytes = json_object_object_get_ex(o, "dirty_bytes", NULL);
+	s->left = cli_u64(o, "dirty_bytes");
+	total = cli_u64(o, "upload_total_bytes");
+	done = MIN(total, cli_u64(o, "upload_done_bytes"));
+	s->left -= MIN(s->left, done);
+	snprintf(s->phase, sizeof(s->phase), "%s", cli_str(o, "phase", ""));
+	ok = o != NULL;
 	json_object_put(o);
 	cli_reply_free(&reply);
 	return ok;
 }
 
-static int with_progress(const struct cli *c, const char *action)
+static void draw(const char *name, const struct seen *s, uint64_t first, uint64_t start_ns)
+{
+	uint64_t left = MIN(s->left, first), done = first - left;
+	unsigned long long secs = (now_ns() - start_ns) / NSEC_PER_SEC;
+	char bar[BAR_WIDTH + 1], a[32], b[32];
+	unsigned int filled;
+
+	if (!s->bytes || !first) {
+		fprintf(stderr, "\r%s: %s, %llu s \033[K", name,
+			s->phase[0] ? s->phase : "waiting for the daemon", secs);
+		fflush(stderr);
+		return;
+	}
+	filled = (unsigned int)((double)BAR_WIDTH * (double)done / (double)first);
+	memset(bar, '-', BAR_WIDTH);
+	memset(bar, '#', MIN(filled, (unsigned int)BAR_WIDTH));
+	bar[BAR_WIDTH] = '\0';
+	fprintf(stderr, "\r%s [%s] %s of %s, %llu s%s%s \033[K", name, bar,
+		cli_bytes(done, a, sizeof(a)), cli_bytes(first, b, sizeof(b)), secs,
+		s->phase[0] ? ", " : "", s->phase);
+	fflush(stderr);
+}
+
+static int with_progress(const struct cli *c, const char *action, bool device)
 {
 	struct running r = {.c = c, .action = action, .lock = PTHREAD_MUTEX_INITIALIZER};
-	uint64_t start = now_ns(), first = 0, left = 0;
+	uint64_t start = now_ns(), first = 0;
+	struct seen seen = {0};
 	bool tty = isatty(STDERR_FILENO) && !c->json, drawn = false;
 	struct json_object *o;
 	pthread_t t;
@@ -96,10 +121,10 @@ static int with_progress(const struct cli *c, const char *action)
 		return CLI_FAILED;
 	}
 	while (!wait_done(&r)) {
-		if (!tty || !dirty_left(c, &left))
+		if (!tty || !look(c, &seen))
 			continue;
-		first = MAX(first, left);
-		draw(c->name, left, first, start);
+		first = MAX(first, seen.left);
+		draw(c->name, &seen, first, start);
 		drawn = true;
 	}
 	pthread_join(t, NULL);
@@ -108,6 +133,8 @@ static int with_progress(const struct cli *c, const char *action)
 	if (r.res)
 		r.reply.status = 0;
 	ret = cli_finish(c, &r.reply, &o);
+	if (ret == CLI_OK && device && !c->json)
+		cli_print_device(o);
 	json_object_put(o);
 	pthread_cond_destroy(&r.cond);
 	return ret;
@@ -115,10 +142,20 @@ static int with_progress(const struct cli *c, const char *action)
 
 int cmd_drain(const struct cli *c)
 {
-	return with_progress(c, "drain");
+	return with_progress(c, "drain", false);
 }
 
 int cmd_detach(const struct cli *c)
 {
-	return with_progress(c, "detach");
+	return with_progress(c, "detach", false);
+}
+
+int cmd_attach(const struct cli *c)
+{
+	return with_progress(c, "attach", true);
+}
+
+int cmd_takeover(const struct cli *c)
+{
+	return with_progress(c, "takeover", true);
 }

@@ -5,24 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What a script wants to have: the device, or the name where there is none. */
-static void print_device(struct json_object *o)
+void cli_print_device(struct json_object *o)
 {
 	puts(cli_str(o, "device", cli_str(o, "name", "")));
-}
-
-static int simple(const struct cli *c, const char *method, const char *action, bool device)
-{
-	struct json_object *o;
-	char path[512];
-	int ret;
-
-	cli_path(c, action, path, sizeof(path));
-	ret = cli_request(c, method, path, NULL, &o);
-	if (ret == CLI_OK && device && !c->json)
-		print_device(o);
-	json_object_put(o);
-	return ret;
 }
 
 int cmd_create(const struct cli *c)
@@ -46,25 +31,66 @@ int cmd_create(const struct cli *c)
 	cli_path(c, NULL, path, sizeof(path));
 	ret = cli_request(c, "PUT", path, json_object_to_json_string(body), &o);
 	if (ret == CLI_OK && !c->json)
-		print_device(o);
+		cli_print_device(o);
 	json_object_put(o);
 	json_object_put(body);
 	return ret;
 }
 
-int cmd_attach(const struct cli *c)
+/* Larger than before, or the same: what does not exist is not created. */
+int cmd_grow(const struct cli *c)
 {
-	return simple(c, "POST", "attach", true);
-}
+	struct json_object *o, *body;
+	char path[512], a[32], b[32];
+	int ret;
 
-int cmd_takeover(const struct cli *c)
-{
-	return simple(c, "POST", "takeover", true);
+	if (!c->size) {
+		fprintf(stderr, "glidefs: grow needs --size, for instance --size 20G\n");
+		return CLI_USAGE;
+	}
+	cli_path(c, NULL, path, sizeof(path));
+	ret = cli_request(&(struct cli){.socket = c->socket,
+					.host = c->host,
+					.token_file = c->token_file,
+					.name = c->name},
+			  "GET", path, NULL, &o);
+	if (ret != CLI_OK)
+		return ret;
+	body = json_object_new_object();
+	json_object_object_add(body, "size", json_object_new_string(c->size));
+	json_object_object_add(body, "partitions",
+			       json_object_new_boolean(cli_bool(o, "partitions")));
+	json_object_object_add(body, "read_only",
+			       json_object_new_boolean(cli_bool(o, "read_only")));
+	json_object_put(o);
+	ret = cli_request(c, "PUT", path, json_object_to_json_string(body), &o);
+	json_object_put(body);
+	if (ret != CLI_OK)
+		return ret;
+	if (!c->json && json_object_object_get_ex(o, "device_bytes", NULL) &&
+	    cli_u64(o, "device_bytes") < cli_u64(o, "size_bytes"))
+		printf("%s has %s now; %s keeps %s until detach and attach, because its driver "
+		       "cannot change a size\n",
+		       c->name, cli_bytes(cli_u64(o, "size_bytes"), a, sizeof(a)),
+		       cli_str(o, "device", "its device"),
+		       cli_bytes(cli_u64(o, "device_bytes"), b, sizeof(b)));
+	else if (!c->json)
+		printf("%s has %s now\n", c->name,
+		       cli_bytes(cli_u64(o, "size_bytes"), a, sizeof(a)));
+	json_object_put(o);
+	return CLI_OK;
 }
 
 int cmd_rm(const struct cli *c)
 {
-	return simple(c, "DELETE", NULL, false);
+	struct json_object *o;
+	char path[512];
+	int ret;
+
+	cli_path(c, NULL, path, sizeof(path));
+	ret = cli_request(c, "DELETE", path, NULL, &o);
+	json_object_put(o);
+	return ret;
 }
 
 static void print_row(struct json_object *v)

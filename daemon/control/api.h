@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The HTTP API on a unix socket. One libmicrohttpd thread reads requests and writes answers; a
- * request that may block runs on the pool while its connection is suspended. Nothing from a request
- * reaches a handler before its size, its path and its caller were checked.
+ * The HTTP API on a unix socket, and on TCP if it is configured. One libmicrohttpd thread for each
+ * reads requests and writes answers; a request that may block runs on the pool while its connection
+ * is suspended. Nothing from a request reaches a handler before its size, its path and its caller
+ * were checked.
  */
 #ifndef GFS_CONTROL_API_H
 #define GFS_CONTROL_API_H
@@ -10,14 +11,17 @@
 #include "control/host.h"
 
 #define API_BODY_MAX        (64 * KiB)
-#define API_CONNECTIONS_MAX 512
+#define API_HEADER_MAX      (8 * KiB)
+#define API_URL_MAX         1024
+#define API_CONNECTIONS_MAX 512 /* of each of both */
 
 struct api;
 
 struct api_config {
-	const char *socket; /* path; mode 0600 */
+	const char *socket;              /* path; mode 0600 */
+	const char *listen, *token_file; /* TCP: "ADDRESS:PORT", NULL or "" = none */
 	bool metrics;
-	unsigned int idle_timeout_s; /* of a connection that sends or reads nothing */
+	unsigned int request_timeout_s; /* until a request is complete, or an answer goes on */
 };
 
 /*
@@ -42,13 +46,15 @@ struct api_response {
 	const char *type; /* NULL: application/json */
 	char *body;       /* malloc'ed */
 	size_t len;
+	char allow[32]; /* of a 405 */
+	bool close;
 };
 
 struct api_request {
 	struct api *api;
 	const struct api_route *route;
 	char name[GFS_NAME_MAX]; /* of the path, checked; "" if the route has none */
-	bool force;
+	bool force, local;
 	uint64_t timeout_ns; /* 0 = none given */
 	char *body;
 	size_t body_len;
@@ -57,6 +63,9 @@ struct api_request {
 
 	/* api.c's */
 	struct MHD_Connection *conn;
+	struct conn *watch;
+	unsigned int conns_nr; /* open when it came */
+	bool tcp;
 	struct pool_job job;
 	int state;
 };
@@ -64,17 +73,29 @@ struct api_request {
 /* Query arguments that a route accepts. */
 #define API_ARG_FORCE   (1u << 0)
 #define API_ARG_TIMEOUT (1u << 1)
+#define API_ARG_LOCAL   (1u << 2)
 
 struct api_route {
 	const char *method, *path; /* "*" in the path stands for a volume's name */
-	bool quick;        /* never blocks: runs on the HTTP thread, even when the pool is busy */
-	unsigned int args; /* API_ARG_* */
-	bool body;         /* takes one; for other routes it must be empty or {} */
+	bool quick;          /* never blocks: runs on the HTTP thread, even when the pool is busy */
+	unsigned int args;   /* API_ARG_* */
+	uint16_t status[10]; /* its answers, 0 at the end; others come before it runs */
+	bool body;           /* takes one; for other routes it must be empty or {} */
 	void (*run)(struct api_request *req);
 };
 
 extern const struct api_route api_routes[];
 extern const unsigned int api_routes_nr;
+
+/* ---- request.c: what a request says; false: refused, the answer is in req->resp ---- */
+
+/* Sets route and name; the name's characters are not checked yet. */
+bool api_route_find(struct api_request *req, const char *url, const char *method);
+/* One query argument of the route (value NULL: none). */
+bool api_arg_check(struct api_request *req, const char *key, const char *value);
+/* Headers about the body, each NULL if absent. What is refused here is never read. */
+bool api_body_check(struct api_request *req, const char *length, const char *coding,
+		    const char *type);
 
 struct host *api_host(struct api *a);
 struct engine *api_engine(struct api *a);

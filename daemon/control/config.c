@@ -45,6 +45,12 @@ const struct config_option config_options[] = {
 	    "seconds after which a failed create that was not retried is removed from the store"),
 	OPT("daemon", "pending_forget_s", CONFIG_UINT, pending_forget_s, "900", 0, 604800,
 	    "seconds for which a late PUT of a failed create is still expected and removed"),
+	OPT("daemon", "listen", CONFIG_STRING, listen, "", 0, 64,
+	    "ADDRESS:PORT of the API over TCP, for instance 127.0.0.1:7070; empty = none; needs token_file"),
+	OPT("daemon", "token_file", CONFIG_PATH, token_file, "", 0, 1024,
+	    "file of mode 0600 with the bearer token that requests over TCP must carry"),
+	OPT("daemon", "request_timeout_s", CONFIG_UINT, request_timeout_s, "30", 1, 3600,
+	    "seconds that a client may take to send a request; then it is answered with 408"),
 	OPT("daemon", "metrics", CONFIG_BOOL, metrics, "yes", 0, 0,
 	    "serve /metrics on the API socket"),
 	OPT("store", "url", CONFIG_STRING, store_url, "file://" CONFIG_STORE_DIR_DEFAULT, 1, 1024,
@@ -362,6 +368,9 @@ static void check_whole(struct parse *p)
 			 "daemon.pending_forget_s (%llu) is less than daemon.pending_reap_s (%llu)",
 			 (unsigned long long)c->pending_forget_s,
 			 (unsigned long long)c->pending_reap_s);
+	if (c->listen[0] && !c->token_file[0])
+		complain(p,
+			 "daemon.listen is set, but daemon.token_file is not: TCP needs a token");
 	if (c->volume_max_bytes && c->volume_max_bytes < c->upload_dirty_bytes)
 		complain(p,
 			 "cache.volume_max_bytes (%llu) is less than upload.dirty_bytes (%llu): "

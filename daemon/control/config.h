@@ -19,6 +19,8 @@ struct config {
 	char *socket, *state_dir, *cache_dir, *timing_log, *host_name;
 	uint64_t log_level; /* enum log_level */
 	uint64_t api_threads, create_timeout_s, lock_wait_s, pending_reap_s, pending_forget_s;
+	char *listen, *token_file;
+	uint64_t request_timeout_s;
 	uint64_t metrics; /* bool */
 	/* [store] */
 	char *store_url, *store_fault;

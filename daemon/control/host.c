@@ -155,11 +155,19 @@ void vol_end(struct host_vol *vol)
 	SCOPED_LOCK(&h->lock);
 
 	vol->busy = NULL;
+	vol->phase = NULL;
 	if (vol->state == HOST_DETACHED && !vol->listed && !vol->waiters) {
 		list_del(&vol->node);
 		free(vol);
 	}
 	pthread_cond_broadcast(&h->cond);
+}
+
+void vol_phase(struct host_vol *vol, const char *phase)
+{
+	SCOPED_LOCK(&vol->h->lock);
+
+	vol->phase = phase;
 }
 
 void vol_set_uuid(struct host_vol *vol, const uint8_t uuid[16])
@@ -177,6 +185,7 @@ void vol_set(struct host_vol *vol, enum host_state state, struct volume *v, stru
 	vol->v = v;
 	vol->dev = dev;
 	vol->dev_id = dev ? ublk_dev_id(dev) : -1;
+	vol->dev_bytes = dev ? ublk_dev_bytes(dev) : 0;
 	if (v)
 		memcpy(vol->uuid, volume_uuid(v), sizeof(vol->uuid));
 	if (state != HOST_FAILED) {
@@ -206,6 +215,8 @@ void vol_fill_info(const struct host_vol *vol, struct host_volume_info *out)
 		.why = vol->why,
 		.busy = vol->busy,
 		.dev_id = vol->dev_id,
+		.dev_bytes = vol->dev_bytes,
+		.phase = vol->busy ? vol->phase : NULL,
 	};
 	if (vol->v) {
 		volume_info_read(vol->v, &out->info);
@@ -228,8 +239,8 @@ void host_each(struct host *h, void (*fn)(const struct host_volume_info *v, void
 		}
 }
 
-int host_show(struct host *h, const char *name, uint64_t op_id, struct host_volume_info *out,
-	      char why[200], struct op_err *err)
+int host_show(struct host *h, const char *name, bool local, uint64_t op_id,
+	      struct host_volume_info *out, char why[200], struct op_err *err)
 {
 	struct fmt_err fe = {{0}};
 	struct host_vol *vol;
@@ -240,7 +251,7 @@ int host_show(struct host *h, const char *name, uint64_t op_id, struct host_volu
 		return op_fail(err, OP_FAULT_REQUEST, EINVAL, "%s", fe.msg);
 	pthread_mutex_lock(&h->lock);
 	vol = vol_find_locked(h, name);
-	if (vol && vol->state != HOST_DETACHED) {
+	if (vol && (vol->state != HOST_DETACHED || (local && vol->busy))) {
 		vol_fill_info(vol, out);
 		here = true;
 	} else {
@@ -250,8 +261,11 @@ int host_show(struct host *h, const char *name, uint64_t op_id, struct host_volu
 	pthread_mutex_unlock(&h->lock);
 	out->name = name;
 	out->why = why;
-	if (out->known)
+	if (out->known || (local && here))
 		return 0;
+	if (local)
+		return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s is not on this host",
+			       name);
 	r = root_load(h->e, name, op_id, &out->info.root, NULL, &fe);
 	if (!r && pending_matches(h, &out->info.root))
 		r = -ENOENT;

@@ -65,7 +65,10 @@ void host_stop(struct host *h);
  */
 void host_destroy(struct host *h);
 
-/* Created, or already there with the same definition (*created false); with its device either way.
+/*
+ * Created, or already there with the same definition (*created false); with its device either way.
+ * One that is there and smaller grows; its device too where the kernel can do that, else
+ * host_volume_info.dev_bytes tells that it did not.
  */
 int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op_id, bool *created,
 		       struct op_err *err) __must_check;
@@ -101,18 +104,23 @@ enum host_state {
 struct host_volume_info {
 	const char *name; /* valid as long as the struct */
 	enum host_state state;
-	const char *why;  /* of FAILED, "" otherwise */
-	const char *busy; /* operation that runs on it, or NULL */
-	int dev_id;       /* -1: none */
-	bool open;        /* info is live */
-	bool known;       /* info.root is filled (open, or loaded from the store) */
+	const char *why;    /* of FAILED, "" otherwise */
+	const char *busy;   /* operation that runs on it, or NULL */
+	int dev_id;         /* -1: none */
+	uint64_t dev_bytes; /* size of the device as the kernel has it */
+	const char *phase;  /* what the operation is at, or NULL */
+	bool open;          /* info is live */
+	bool known;         /* info.root is filled (open, or loaded from the store) */
 	struct volume_info info;
 };
 
 const char *host_state_name(enum host_state s);
-/* One volume, from this host or the store. Copies of name and why are in the caller's strings. */
-int host_show(struct host *h, const char *name, uint64_t op_id, struct host_volume_info *out,
-	      char why[200], struct op_err *err) __must_check;
+/*
+ * One volume, from this host or the store. Copies of name and why are in the caller's strings.
+ * local: what this host knows only, also while it is being attached; never blocks.
+ */
+int host_show(struct host *h, const char *name, bool local, uint64_t op_id,
+	      struct host_volume_info *out, char why[200], struct op_err *err) __must_check;
 /*
  * All volumes: this host's and those only in the store, in no order. Returns 0, or -errno when the
  * store could not be listed (this host's were given nevertheless).

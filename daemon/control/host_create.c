@@ -19,21 +19,18 @@
 
 static bool def_equal(const struct volume_def *d, const struct root *r)
 {
-	return d->size_bytes == r->size_bytes && d->partitions == r->partitions &&
-	       d->read_only == r->read_only &&
+	return d->partitions == r->partitions && d->read_only == r->read_only &&
 	       (!d->block_bytes || d->block_bytes == r->block_bytes);
 }
 
-/* The volume exists: 0 if it is what was asked for. */
+/* The volume exists: 0 if it is what was asked for, or will be by growing. */
 static int check_existing(const struct volume_def *d, const struct root *r, struct op_err *err)
 {
-	if (def_equal(d, r))
+	if (def_equal(d, r) && d->size_bytes >= r->size_bytes)
 		return 0;
-	if (d->size_bytes != r->size_bytes)
+	if (d->size_bytes < r->size_bytes)
 		return op_fail(err, OP_FAULT_CONFLICT, EEXIST,
-			       "volume %s exists with %llu bytes, not %llu: the size of a volume "
-			       "cannot be "
-			       "changed",
+			       "volume %s exists with %llu bytes: it cannot be made smaller (%llu)",
 			       d->name, (unsigned long long)r->size_bytes,
 			       (unsigned long long)d->size_bytes);
 	return op_fail(err, OP_FAULT_CONFLICT, EEXIST,
@@ -82,7 +79,7 @@ static int record_take(struct host *h, const struct volume_def *d, struct pendin
 	struct pending *p = pending_adopt(h, d->name);
 	int r;
 
-	if (p && def_equal(d, &p->root)) {
+	if (p && def_equal(d, &p->root) && d->size_bytes == p->root.size_bytes) {
 		*out = p;
 		return 0;
 	}
@@ -310,14 +307,16 @@ static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64
 		r = check_existing(d, &info.root, err);
 		if (!r && vol->state == HOST_STOPPED)
 			r = vol_attach(vol, CLAIM_OWN, op_id, err);
-		return r;
+		return r ? r : vol_grow(vol, d->size_bytes, op_id, err);
 	case HOST_DETACHED:
 		break;
 	}
 	for (int round = 0; again && round < CREATE_ROUNDS; round++)
 		r = create_round(vol, d, deadline, op_id, &again, err);
-	if (r > 0)
-		return vol_attach(vol, CLAIM_OWN, op_id, err);
+	if (r > 0) {
+		r = vol_attach(vol, CLAIM_OWN, op_id, err);
+		return r ? r : vol_grow(vol, d->size_bytes, op_id, err);
+	}
 	*created = !r;
 	return r;
 }

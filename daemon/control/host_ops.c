@@ -64,6 +64,8 @@ int vol_device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id,
 	r = ublk_dev_recover(vol->h->u, v, op_id, dev, &fe);
 	if (r == -ENOENT)
 		return vol_device_add(vol, v, op_id, dev, err);
+	if (!r)
+		vol_device_follow(vol, *dev, op_id);
 	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
 }
 
@@ -84,6 +86,7 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 	if (opened) {
 		struct root root;
 
+		vol_phase(vol, "opening: claim, manifest and local layers");
 		/* The leftover of a failed create is not a volume. */
 		if (pending_has_name(h, vol->name) &&
 		    !root_load(h->e, vol->name, op_id, &root, NULL, &fe) &&
@@ -100,6 +103,7 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 			return op_fail_engine(err, r, "opening it", vol->name, &fe);
 	}
 	vol_set_uuid(vol, volume_uuid(v));
+	vol_phase(vol, "making the device");
 	/* A listed volume may have left its device, QUIESCED; a seized one must not come back under
 	 * it. */
 	if (ours)
@@ -107,6 +111,7 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 	else
 		r = vol_device_add(vol, v, op_id, &dev, err);
 	if (!r) {
+		vol_phase(vol, "writing the list of volumes");
 		r = list_set(vol, true);
 		if (!r) {
 			vol_set(vol, HOST_ATTACHED, v, dev);
@@ -380,12 +385,15 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 			return r;
 	}
 	/* Most of the upload happens while the guest is still served. */
+	vol_phase(vol, "uploading");
 	r = drain(vol, timeout_ns, op_id, &upload_err);
 	if (!r || force) {
 		keep = r != 0;
+		vol_phase(vol, "removing the device");
 		r = vol_stop(vol, force, op_id, err);
 		if (r)
 			return r;
+		vol_phase(vol, "uploading the rest");
 		/* What came meanwhile; nothing more comes. */
 		if (!keep)
 			r = drain(vol, timeout_ns, op_id, &upload_err);
@@ -400,6 +408,7 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 	 * ours and not attached, which a repeated detach finishes; the other order would leave a
 	 * listed stranger.
 	 */
+	vol_phase(vol, "giving it up");
 	r = list_set(vol, false);
 	if (r)
 		return list_fail(vol, r, err);

@@ -30,8 +30,10 @@ struct host_vol {
 	struct volume *v;
 	struct ublk_dev *dev;
 	int dev_id;
+	uint64_t dev_bytes;
 
-	const char *busy; /* operation that owns the name, NULL = free */
+	const char *busy;  /* operation that owns the name, NULL = free */
+	const char *phase; /* what it is at, NULL = nothing to tell */
 	uint64_t busy_since;
 	unsigned int waiters;
 
@@ -99,6 +101,9 @@ struct host_vol *vol_find_locked(struct host *h, const char *name);
 struct host_vol *vol_add_locked(struct host *h, const char *name);
 void vol_fill_info(const struct host_vol *vol, struct host_volume_info *out);
 
+/* Owner: what the operation is at, for those who wait (a string that lasts). */
+void vol_phase(struct host_vol *vol, const char *phase);
+
 /* Fill err and return -errno_: classified by errno for store and engine calls. */
 int op_fail(struct op_err *err, enum op_fault fault, int errno_, const char *fmt, ...)
 	__printf(4, 5);
@@ -165,6 +170,16 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id,
 	       struct op_err *err) __must_check;
 /* Remove the device, if any: STOPPED. */
 int vol_stop(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err) __must_check;
+
+/* ---- host_grow.c ---- */
+/*
+ * Owner of an open volume: let it and its device have at least size_bytes. A device that cannot
+ * follow is no failure.
+ */
+int vol_grow(struct host_vol *vol, uint64_t size_bytes, uint64_t op_id,
+	     struct op_err *err) __must_check;
+/* After a device was recovered: its volume may have grown meanwhile. */
+void vol_device_follow(struct host_vol *vol, struct ublk_dev *dev, uint64_t op_id);
 
 /* ---- host_recover.c ---- */
 void recover_retry_due(struct host *h, uint64_t *next_ns); /* maintenance thread, under lock */

@@ -141,8 +141,15 @@ static void collect(const struct host_volume_info *v, void *arg)
 static void print_volumes(FILE *f, struct host *h)
 {
 	struct volumes all = {0};
+	uint64_t oldest = 0;
 
 	host_each(h, collect, &all);
+	for (size_t k = 0; k < all.nr; k++)
+		if (all.v[k].open)
+			oldest = MAX(oldest, all.v[k].info.oldest_dirty_ns);
+	head(f, "glidefs_oldest_dirty_seconds", "gauge",
+	     "Age of the oldest write of this host that is not uploaded; 0 = none.");
+	fprintf(f, "glidefs_oldest_dirty_seconds %.6f\n", (double)oldest * 1e-9);
 	for (size_t i = 0; i < ARRAY_SIZE(volume_metrics); i++) {
 		const struct metric *m = &volume_metrics[i];
 
@@ -252,6 +259,10 @@ char *metrics_text(struct host *h, struct engine *e, size_t *len)
 		print_value(f, m, field(&es, m));
 	}
 	print_store(f, engine_store(e));
+	head(f, "glidefs_dirty_limit_bytes", "gauge",
+	     "Limit of glidefs_dirty_bytes (cache.host_max_bytes); 0 = none.");
+	fprintf(f, "glidefs_dirty_limit_bytes %llu\n",
+		(unsigned long long)engine_cfg(e)->host_max_bytes);
 	print_volumes(f, h);
 	print_events(f);
 	fclose(f);

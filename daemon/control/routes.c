@@ -69,6 +69,10 @@ static void add_live(struct json_object *o, const struct volume_info *i)
 	json_object_object_add(o, "oldest_dirty_s",
 			       json_object_new_double((double)i->oldest_dirty_ns / NSEC_PER_SEC));
 	add_bool(o, "uploading", i->uploading);
+	if (i->upload_total) {
+		add_u64(o, "upload_total_bytes", i->upload_total);
+		add_u64(o, "upload_done_bytes", i->upload_done);
+	}
 	add_u64(o, "uploads", i->uploads);
 	add_u64(o, "upload_failures", i->upload_failures);
 	add_u64(o, "reads", i->reads);
@@ -91,10 +95,13 @@ static struct json_object *volume_json(const struct host_volume_info *v)
 		add_str(o, "why", v->why);
 	if (v->busy)
 		add_str(o, "busy", v->busy);
+	if (v->phase)
+		add_str(o, "phase", v->phase);
 	if (v->dev_id >= 0) {
 		snprintf(dev, sizeof(dev), "/dev/ublkb%d", v->dev_id);
 		add_str(o, "device", dev);
 		json_object_object_add(o, "dev_id", json_object_new_int(v->dev_id));
+		add_u64(o, "device_bytes", v->dev_bytes);
 	} else if (v->state != HOST_DETACHED) {
 		json_object_object_add(o, "device", NULL);
 	}
@@ -121,7 +128,7 @@ static void respond_volume(struct api_request *req, unsigned int status)
 	struct op_err err;
 	char why[200];
 
-	if (host_show(api_host(req->api), req->name, req->op_id, &v, why, &err))
+	if (host_show(api_host(req->api), req->name, req->local, req->op_id, &v, why, &err))
 		api_op_error(req, &err);
 	else
 		respond(req, status, volume_json(&v));
@@ -325,18 +332,43 @@ static void get_metrics(struct api_request *req)
 	req->resp.type = "text/plain; version=0.0.4; charset=utf-8";
 }
 
+/* Read by the assembler; mk/openapi.mk knows that this file needs it. */
+extern const char openapi_json[] __attribute__((visibility("hidden")));
+extern const char openapi_json_end[] __attribute__((visibility("hidden")));
+__asm__(".pushsection .rodata\n"
+	"openapi_json:\n"
+	".incbin \"Documentation/openapi.json\"\n"
+	"openapi_json_end:\n"
+	".popsection\n");
+
+static void get_openapi(struct api_request *req)
+{
+	req->resp.len = (size_t)(openapi_json_end - openapi_json);
+	req->resp.body = strndup(openapi_json, req->resp.len);
+	req->resp.status = 200;
+}
+
+/* Of operations on a volume: wrong, missing, conflict, device or local, store or busy, space. */
+#define ERR_VOLUME 400, 404, 409, 500, 503, 507
+
 const struct api_route api_routes[] = {
-	{"PUT", "/api/exports/*", .run = put_export, .body = true},
-	{"GET", "/api/exports/*", .run = get_export},
-	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE},
-	{"GET", "/api/exports", .run = list_exports},
-	{"POST", "/api/exports/*/attach", .run = attach_export},
+	{"PUT", "/api/exports/*", .run = put_export, .body = true,
+	 .status = {200, 201, 400, 409, 500, 503, 507}},
+	{"GET", "/api/exports/*", .run = get_export, .args = API_ARG_LOCAL,
+	 .status = {200, 400, 404, 500, 503}},
+	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE,
+	 .status = {200, ERR_VOLUME}},
+	{"GET", "/api/exports", .run = list_exports, .status = {200}},
+	{"POST", "/api/exports/*/attach", .run = attach_export, .status = {200, ERR_VOLUME}},
 	{"POST", "/api/exports/*/detach", .run = detach_export,
-	 .args = API_ARG_FORCE | API_ARG_TIMEOUT},
-	{"POST", "/api/exports/*/drain", .run = drain_export, .args = API_ARG_TIMEOUT},
-	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE},
-	{"GET", "/health", .run = get_health, .quick = true},
-	{"GET", "/health/ready", .run = get_ready, .quick = true},
-	{"GET", "/metrics", .run = get_metrics, .quick = true},
+	 .args = API_ARG_FORCE | API_ARG_TIMEOUT, .status = {200, ERR_VOLUME}},
+	{"POST", "/api/exports/*/drain", .run = drain_export, .args = API_ARG_TIMEOUT,
+	 .status = {200, 400, 409, 500, 503, 507}},
+	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE,
+	 .status = {200, ERR_VOLUME}},
+	{"GET", "/health", .run = get_health, .quick = true, .status = {200}},
+	{"GET", "/health/ready", .run = get_ready, .quick = true, .status = {200, 503}},
+	{"GET", "/metrics", .run = get_metrics, .quick = true, .status = {200, 404}},
+	{"GET", "/openapi.json", .run = get_openapi, .quick = true, .status = {200}},
 };
 const unsigned int api_routes_nr = ARRAY_SIZE(api_routes);

@@ -63,6 +63,7 @@ int engine_create(const struct engine_config *c, struct store *store, struct eng
 	e->cache_fd = e->volumes_fd = e->wake_fd = -1;
 	pthread_mutex_init(&e->lock, NULL);
 	list_init(&e->volumes);
+	upload_queue_init(e);
 	e->cache_dir = strdup(c->cache_dir);
 	e->host_id = strdup(c->host_id);
 	if (!e->cache_dir || !e->host_id)
@@ -90,7 +91,7 @@ int engine_create(const struct engine_config *c, struct store *store, struct eng
 	e->blocks = cache_create(c->cache_bytes);
 	e->indexes = cache_create(c->index_cache_bytes);
 	e->compute = pool_create("gfs-compute", MAX(1u, MIN(cpus, 16u)));
-	e->uploader = pool_create("gfs-upload", 4);
+	e->uploader = pool_create("gfs-upload", UPLOAD_THREADS);
 	e->local = pool_create("gfs-local", 2);
 	if (!e->blocks || !e->indexes || !e->compute || !e->uploader || !e->local)
 		goto err;
@@ -127,6 +128,7 @@ void engine_destroy(struct engine *e)
 		close(e->volumes_fd);
 	if (e->cache_fd >= 0)
 		close(e->cache_fd);
+	pthread_mutex_destroy(&e->upload_lock);
 	pthread_mutex_destroy(&e->lock);
 	free(e->cache_dir);
 	free(e->host_id);

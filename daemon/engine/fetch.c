@@ -402,8 +402,9 @@ int fetch_block(struct fetcher *f, struct manifest *m, uint64_t block, struct fe
 	*buf = NULL;
 	if (!m || !m->nr_entries)
 		return 0;
+	/* The volume has grown since: zeros. */
 	if (block >= DIV_ROUND_UP(m->size_bytes, m->block_bytes))
-		return -EINVAL;
+		return 0;
 	if (f->cfg.prefetch_blocks)
 		fetch_stream_note(f, m, block);
 	return req_start(&proto, buf);
@@ -442,8 +443,9 @@ int fetch_block_sync(struct fetcher *f, struct manifest *m, uint64_t block, uint
 	*buf = NULL;
 	if (!m || !m->nr_entries)
 		return 0;
+	/* The volume has grown since: zeros. */
 	if (block >= DIV_ROUND_UP(m->size_bytes, m->block_bytes))
-		return -EINVAL;
+		return 0;
 	cond_init_mono(&sw.cond);
 	res = req_start(&proto, buf);
 	if (res == -EINPROGRESS) {

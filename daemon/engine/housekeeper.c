@@ -5,8 +5,8 @@
  * is clean.
  *
  * Workers hand a volume over by a lock-free stack (volume_dirty_notify), at most once until it was
- * clean again. The upload itself runs on the uploader pool, one job per volume at a time, in order
- * of queueing, so that no volume starves another.
+ * clean again. The upload itself runs on the uploader pool, one job per volume at a time; which one
+ * is next is in upload_queue.c.
  *
  * Age is adaptive: upload_age_min_ns after the first write of a volume that was idle; doubled, up
  * to the configured maximum, each time an upload by age carried little, so that a trickle of small
@@ -58,23 +58,34 @@ static void upload_run(struct pool_job *job)
 	struct fmt_err err = {.msg = ""};
 	uint64_t now;
 	int r = -ECANCELED;
+	bool busy;
 
 	pthread_mutex_lock(&v->lock);
+	if (!upload_queue_start(v)) {
+		pthread_mutex_unlock(&v->lock);
+		return;
+	}
 	v->upload_wanted = false;
 	v->uploading = true;
 	pthread_mutex_unlock(&v->lock);
 
-	pthread_mutex_lock(&v->mut);
-	if (!volume_closing(v) && volume_mode(v) == VOLUME_RW)
-		r = volume_upload_locked(v, timing_op_id(), &err);
-	pthread_mutex_unlock(&v->mut);
-	if (r >= 0 || v->e->parked)
+	/* Whoever has it uploads, or will soon be done; a thread of the pool does not wait for
+	 * that. */
+	busy = pthread_mutex_trylock(&v->mut) != 0;
+	if (!busy) {
+		if (!volume_closing(v) && volume_mode(v) == VOLUME_RW)
+			r = volume_upload_locked(v, timing_op_id(), &err);
+		pthread_mutex_unlock(&v->mut);
+	}
+	if (r >= 0 || __atomic_load_n(&v->e->parked, __ATOMIC_RELAXED))
 		volume_kick_parked(v);
+	upload_queue_done(v);
 
 	pthread_mutex_lock(&v->lock);
 	now = now_ns();
 	v->uploading = false;
 	v->upload_queued = false;
+	v->upload_wanted |= busy; /* the housekeeper's next look asks again */
 	if (r >= 0) {
 		v->backoff_ns = 0;
 		v->retry_at_ns = 0;
@@ -96,7 +107,7 @@ void volume_upload_queue(struct volume *v)
 	if (!v->upload_queued && !volume_closing(v) && v->retry_at_ns <= now_ns()) {
 		v->upload_queued = true;
 		v->upload_job.run = upload_run;
-		pool_submit(v->e->uploader, &v->upload_job);
+		upload_queue_add(v);
 	}
 	pthread_mutex_unlock(&v->lock);
 }
@@ -187,6 +198,14 @@ static bool ssd_pressure(struct engine *e)
 	return (uint64_t)st.f_bavail * st.f_frsize < e->cfg.min_free_bytes;
 }
 
+/* Somebody's writes may soon have to wait for the host's limit: all that is dirty goes out. */
+static bool host_pressure(const struct engine *e)
+{
+	uint64_t used = __atomic_load_n(&e->dirty_bytes, __ATOMIC_RELAXED);
+
+	return e->cfg.host_max_bytes && used > e->cfg.host_max_bytes / 2;
+}
+
 static bool volume_has_dirty(struct volume *v)
 {
 	struct view *vw = volume_view_get(v);
@@ -268,7 +287,7 @@ static void *housekeeper_main(void *arg)
 			list_add_tail(&v->dirty_node, &dirty);
 		}
 		list_for_each_entry_safe (v, next, &dirty, dirty_node) {
-			if (!volume_closing(v) && volume_look(v, now, pressure))
+			if (!volume_closing(v) && volume_look(v, now, pressure || host_pressure(e)))
 				continue;
 			list_del(&v->dirty_node);
 			__atomic_store_n(&v->dirty_queued, 0, __ATOMIC_SEQ_CST);

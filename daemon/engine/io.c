@@ -164,6 +164,21 @@ static bool park_expired(const struct gfs_req *req)
 	return req->park_deadline_ns && now_ns() >= req->park_deadline_ns;
 }
 
+/*
+ * The host's limit is shared: a volume may hold HOST_SHARE times what is still free, so one alone
+ * gets three quarters, n that write all they can 3 / (3 n + 1) each, and a volume that begins to
+ * write always finds something. No volume has to be asked about another.
+ */
+#define HOST_SHARE 3
+
+static bool host_has_room(const struct engine *e, uint64_t used, uint64_t bytes)
+{
+	uint64_t all = __atomic_load_n(&e->dirty_bytes, __ATOMIC_RELAXED);
+	uint64_t free_bytes = e->cfg.host_max_bytes > all ? e->cfg.host_max_bytes - all : 0;
+
+	return bytes <= free_bytes && used + bytes <= HOST_SHARE * (free_bytes - bytes);
+}
+
 /* Would the write make the volume or the host hold more than its share of the SSD? */
 static bool over_limit(struct lane *lane, const struct view *vw, uint64_t sector, uint32_t n)
 {
@@ -173,9 +188,7 @@ static bool over_limit(struct lane *lane, const struct view *vw, uint64_t sector
 	uint64_t bytes = (uint64_t)n * SECTOR_SIZE;
 
 	if (likely((!cfg->volume_max_bytes || used + bytes <= cfg->volume_max_bytes) &&
-		   (!cfg->host_max_bytes ||
-		    __atomic_load_n(&lane->v->e->dirty_bytes, __ATOMIC_RELAXED) + bytes <=
-			    cfg->host_max_bytes)))
+		   (!cfg->host_max_bytes || host_has_room(lane->v->e, used, bytes))))
 		return false;
 	/* Sectors that hold data already cost nothing. */
 	for (uint64_t s = sector; s < sector + n; s++)
@@ -212,7 +225,7 @@ static void marked(struct lane *lane, struct layer *l, int64_t delta)
 	if (!__atomic_load_n(&l->unsynced, __ATOMIC_SEQ_CST))
 		__atomic_store_n(&l->unsynced, 1, __ATOMIC_SEQ_CST);
 	if (unlikely(!__atomic_load_n(&l->touched, __ATOMIC_RELAXED))) {
-		__atomic_store_n(&l->first_dirty_ns, worker_now(lane->w), __ATOMIC_RELAXED);
+		layer_first_dirty(l, worker_now(lane->w));
 		__atomic_store_n(&l->touched, 1, __ATOMIC_RELEASE);
 		volume_dirty_notify(lane->v);
 	} else if (unlikely(layer_data_bytes(l) >= e->cfg.upload_dirty_bytes) && delta > 0) {
@@ -363,7 +376,7 @@ static void zero_start(struct lane *lane, struct gfs_req *req)
 	 */
 	if (req->op == GFS_DISCARD) {
 		req->seg0.block = ROUND_UP(req->seg0.block, WORD_SECTORS);
-		if (end * SECTOR_SIZE < lane->v->root.size_bytes)
+		if (end * SECTOR_SIZE < vw->active->size_bytes)
 			end = ROUND_DOWN(end, WORD_SECTORS);
 	}
 	while (req->seg0.block < end) {
@@ -676,7 +689,8 @@ void lane_submit(struct lane *lane, struct gfs_req *req)
 	req->stage = TIMING_STAGE_LOCAL;
 	if (req->op != GFS_FLUSH &&
 	    unlikely(!req->nsectors || req->sector + req->nsectors < req->sector ||
-		     (req->sector + req->nsectors) * SECTOR_SIZE > lane->v->root.size_bytes ||
+		     (req->sector + req->nsectors) * SECTOR_SIZE >
+			     lane->cur->view->active->size_bytes ||
 		     (req->op <= GFS_WRITE &&
 		      req->nsectors * (uint64_t)SECTOR_SIZE > WORKER_BUF_MAX))) {
 		req->done(req, -EINVAL);

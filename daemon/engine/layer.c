@@ -28,7 +28,7 @@ int (*disk_fault_hook)(enum disk_op op, uint64_t layer_seq);
 #define CHUNK_SECTORS   (CHUNK_BYTES / SECTOR_SIZE)
 #define WORD_SECTORS    (MAP_SECTOR / SECTOR_SIZE)
 
-/* First page of layer-SEQ.map. `poisoned` is the only member that changes after creation. */
+/* First page of layer-SEQ.map. `poisoned` and what follows the checksum change after creation. */
 struct map_header {
 	char magic[8];
 	uint32_t version;
@@ -37,6 +37,8 @@ struct map_header {
 	uint64_t generation, seq, size_bytes;
 	char boot_id[40];
 	uint64_t checksum; /* XXH3 of the bytes before, with poisoned 0 */
+	/* Wall clock of the first change, 0 = clean or unknown; for the age after a restart. */
+	uint64_t first_dirty_wall_ns;
 };
 
 static void layer_name(char out[64], uint64_t seq, const char *suffix)
@@ -84,7 +86,6 @@ static struct layer *layer_alloc(int dirfd, const uint8_t uuid[16], uint64_t gen
 				 uint64_t seq, uint64_t size_bytes)
 {
 	struct layer *l = calloc(1, sizeof(*l));
-	uint64_t n = DIV_ROUND_UP(size_bytes, GRANULE_BYTES);
 
 	if (!l)
 		return NULL;
@@ -95,16 +96,22 @@ static struct layer *layer_alloc(int dirfd, const uint8_t uuid[16], uint64_t gen
 	l->size_bytes = size_bytes;
 	l->dirfd = dirfd;
 	l->data_fd = l->log_fd = l->map_fd = -1;
+	return l;
+}
+
+/* The bitmaps of changed granules, once the size is known. */
+static int dirty_alloc(struct layer *l)
+{
+	uint64_t n = DIV_ROUND_UP(l->size_bytes, GRANULE_BYTES);
+
 	for (int i = 0; i < 3; i++) {
 		n = DIV_ROUND_UP(n, 64);
 		l->dirty_len[i] = n;
 		l->dirty[i] = anon_map(n * 8);
-		if (!l->dirty[i]) {
-			layer_put(l);
-			return NULL;
-		}
+		if (!l->dirty[i])
+			return -ENOMEM;
 	}
-	return l;
+	return 0;
 }
 
 struct layer *layer_get(struct layer *l)
@@ -262,7 +269,9 @@ int layer_create(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_
 	layer_name(data, seq, "data");
 	layer_name(map, seq, "map");
 	layer_name(log, seq, "log");
-	r = disk_fault(DISK_CREATE, seq);
+	r = dirty_alloc(l);
+	if (!r)
+		r = disk_fault(DISK_CREATE, seq);
 	if (r)
 		goto err;
 	/* Leftovers of a creation that was cut short carry no acknowledged write. */
@@ -330,6 +339,26 @@ static void account_words(struct layer *l, uint64_t first, uint64_t nr)
 	}
 }
 
+/* As old as the map says; a map that was rebuilt does not say. */
+static void first_dirty_restore(struct layer *l)
+{
+	struct map_header *h = l->map_base;
+	uint64_t now = now_ns(), wall = wall_ns(), then = h->first_dirty_wall_ns;
+	uint64_t age = then && wall > then ? wall - then : 0;
+
+	l->first_dirty_ns = now > age ? now - age : 1;
+	if (!then)
+		h->first_dirty_wall_ns = wall;
+}
+
+void layer_first_dirty(struct layer *l, uint64_t now)
+{
+	struct map_header *h = l->map_base;
+
+	__atomic_store_n(&h->first_dirty_wall_ns, wall_ns(), __ATOMIC_RELAXED);
+	__atomic_store_n(&l->first_dirty_ns, now, __ATOMIC_RELAXED);
+}
+
 int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t seq,
 	       uint64_t size_bytes, struct layer **out, struct fmt_err *e)
 {
@@ -351,8 +380,11 @@ int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t 
 		goto err;
 	}
 	r = layer_log_check(l, e);
+	if (!r)
+		r = dirty_alloc(l);
 	if (r)
 		goto err;
+	size_bytes = l->size_bytes;
 	l->data_fd = data_open(l, data, 0);
 	if (l->data_fd < 0) {
 		r = l->data_fd == -ENOENT ? -EUCLEAN : l->data_fd;
@@ -411,7 +443,7 @@ int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t 
 			layer_poison(l, -EIO);
 	}
 	if (l->touched)
-		l->first_dirty_ns = now_ns();
+		first_dirty_restore(l);
 	/* The log must have room for all of it before the first guest write. */
 	r = layer_reserve(l, 0, 0);
 	if (r) {

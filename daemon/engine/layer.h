@@ -63,8 +63,9 @@ int layer_create(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_
 		 uint64_t size_bytes, struct layer **out) __must_check;
 /*
  * Open an existing layer: the same boot id -> the map is trusted; else it is rebuilt from the log.
+ * Its size is what its log says, at most size_bytes: one made before the volume grew is smaller.
  * -ENOENT (its creation was cut short: it never held a write), -EBADMSG, -EPROTONOSUPPORT, -ESTALE
- * (uuid or generation differ), with the reason in e. Blocking.
+ * (uuid or generation differ, or it is larger), with the reason in e. Blocking.
  */
 int layer_open(int dirfd, const uint8_t uuid[16], uint64_t generation, uint64_t seq,
 	       uint64_t size_bytes, struct layer **out, struct fmt_err *e) __must_check;
@@ -74,14 +75,19 @@ void layer_put(struct layer *l); /* closes; the files stay */
  * directory. */
 int layer_unlink(int dirfd, uint64_t seq) __must_check;
 
+/* Past the end of a layer that is smaller than the volume all is absent. */
 static inline uint16_t layer_word(const struct layer *l, uint64_t map_sector)
 {
+	if (unlikely(map_sector * MAP_SECTOR >= l->size_bytes))
+		return 0;
 	return __atomic_load_n(&l->map[map_sector], __ATOMIC_ACQUIRE);
 }
 
-/* Anything in this chunk (CHUNK_BYTES) may be valid; false: all absent. */
+/* Anything in this chunk (CHUNK_BYTES) may be valid; false: all absent, or past its end. */
 static inline bool layer_chunk_used(const struct layer *l, uint64_t chunk)
 {
+	if (unlikely(chunk * CHUNK_BYTES >= l->size_bytes))
+		return false;
 	return __atomic_load_n(&l->chunk_used[chunk / 64], __ATOMIC_ACQUIRE) >> (chunk % 64) & 1;
 }
 
@@ -104,6 +110,9 @@ void layer_reserve_like(struct layer *l, const struct layer *other, unsigned int
  * Returns the change in data bytes.
  */
 int64_t layer_mark(struct layer *l, uint64_t sector, uint32_t nsectors, bool zero);
+
+/* The first change of a clean layer, at now_ns() `now`. Any thread, no system call. */
+void layer_first_dirty(struct layer *l, uint64_t now);
 
 static inline uint64_t layer_data_bytes(const struct layer *l)
 {

@@ -149,7 +149,7 @@ int layer_log_check(struct layer *l, struct fmt_err *e)
 		return -EBADMSG;
 	}
 	if (memcmp(h.uuid, l->uuid, 16) || h.generation != l->generation || h.seq != l->seq ||
-	    h.size_bytes != l->size_bytes) {
+	    h.size_bytes > l->size_bytes || !h.size_bytes) {
 		snprintf(e->msg, sizeof(e->msg),
 			 "layer %llu: log belongs to generation %llu, layer %llu, %llu bytes",
 			 (unsigned long long)l->seq, (unsigned long long)h.generation,
@@ -158,6 +158,7 @@ int layer_log_check(struct layer *l, struct fmt_err *e)
 	}
 	if (fstat(l->log_fd, &st) < 0)
 		return -errno;
+	l->size_bytes = h.size_bytes;
 	l->log_cap = (uint64_t)st.st_size;
 	return 0;
 }

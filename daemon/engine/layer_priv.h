@@ -11,7 +11,7 @@ void layer_granule_dirty(struct layer *l, uint64_t granule);
 
 /* Write and sync the header of a fresh log and allocate its first part. */
 int layer_log_init(struct layer *l) __must_check;
-/* Is this the log of the layer that `l` says? Sets log_cap. */
+/* Is this the log of the layer that `l` says? Sets log_cap, and size_bytes to the layer's own. */
 int layer_log_check(struct layer *l, struct fmt_err *e) __must_check;
 /*
  * Find the end of the log; apply = fill the (empty) map from it, else check that the map holds all

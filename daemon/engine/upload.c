@@ -131,6 +131,8 @@ static int pack_all(struct volume *v, struct packer *p, struct layer *frozen, st
 
 	if (r)
 		return fmt_fail(err, r, "out of memory");
+	__atomic_store_n(&v->upload_total, layer_data_bytes(frozen), __ATOMIC_RELAXED);
+	__atomic_store_n(&v->upload_done, 0, __ATOMIC_RELAXED);
 	for (;;) {
 		r = merge_next(mg, &b);
 		if (r < 0)
@@ -140,6 +142,10 @@ static int pack_all(struct volume *v, struct packer *p, struct layer *frozen, st
 		r = packer_add(p, &b, err);
 		if (r)
 			break;
+		/* Whole blocks of which the guest may have written a part: an estimate, for bars.
+		 */
+		if (!b.folded && b.kind != PACK_ZERO)
+			__atomic_add_fetch(&v->upload_done, v->root.block_bytes, __ATOMIC_RELAXED);
 	}
 	merge_put(mg);
 	return r;
@@ -180,8 +186,7 @@ out:
 
 /* ---- the root ---- */
 
-/* Only what publishing changes is written: workers read the volume's size and block size unlocked.
- */
+/* Only what publishing changes is written: workers read the volume's block size unlocked. */
 static void publish_landed(struct volume *v, const char *etag)
 {
 	const struct root *r = &v->publish->root;
@@ -233,17 +238,24 @@ static int fence(struct volume *v, const struct root *cur, struct fmt_err *err)
  * an earlier life of ours published the same layer and its PUT landed after we had read the root:
  * adopt it. Anything else means that somebody took the volume.
  */
+/* 0: adopted; 1: a late grow of ours was in the way, send it again. */
 static int publish_refused(struct volume *v, uint64_t op_id, struct fmt_err *err)
 {
 	struct publish *pub = v->publish;
 	char etag[STORE_ETAG_MAX];
 	struct manifest *m;
 	struct root cur;
-	int r = root_load(v->e, v->root.name, op_id, &cur, etag, err);
+	int r = root_regrown(v, op_id, &cur, etag, err);
 
+	if (!r) {
+		/* The refusal was definite, so other bytes may be sent. */
+		pub->root.size_bytes = v->root.size_bytes;
+		random_bytes(pub->root.nonce, sizeof(pub->root.nonce));
+		return 1;
+	}
 	if (r == -ENOENT)
 		return fence(v, NULL, err);
-	if (r)
+	if (r != -ESTALE)
 		return r;
 	if (memcmp(cur.uuid, v->root.uuid, sizeof(cur.uuid)))
 		return fence(v, NULL, err);
@@ -267,13 +279,15 @@ static int publish_root(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	char etag[STORE_ETAG_MAX];
 	int r;
 
-	memcpy(etag, v->etag, sizeof(etag));
-	r = root_update(v->e, &v->publish->root, etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
-			&v->closing, err);
-	if (r == -ESTALE)
-		return publish_refused(v, op_id, err);
-	if (!r)
-		publish_landed(v, etag);
+	do {
+		memcpy(etag, v->etag, sizeof(etag));
+		r = root_update(v->e, &v->publish->root, etag,
+				now_ns() + v->e->cfg.store_timeout_ns, op_id, &v->closing, err);
+		if (!r)
+			publish_landed(v, etag);
+		if (r == -ESTALE)
+			r = publish_refused(v, op_id, err);
+	} while (r == 1);
 	return r;
 }
 
@@ -322,7 +336,7 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 	vw = volume_view_get(v);
 	if (!vw->frozen) {
 		view_put(vw);
-		r = volume_switch_layer(v);
+		r = volume_switch_layer(v, false);
 		if (r < 0)
 			fmt_fail(err, r, "cannot switch to a new local layer: %s", strerror(-r));
 		if (r)
@@ -343,6 +357,11 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 			 strerror(-r));
 	else
 		upload_forget(v);
+	if (!r && volume_fit(v))
+		log_warn(
+			"volume %s: the device cannot have its new size of %llu bytes yet: no room "
+			"for a new local layer",
+			v->root.name, (unsigned long long)v->root.size_bytes);
 out:
 	view_put(vw);
 	return r;
@@ -359,6 +378,7 @@ int volume_upload_locked(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	int r = upload_steps(v, op_id, &rec.bytes, err);
 	bool failed = r < 0 && r != -ECANCELED;
 
+	__atomic_store_n(&v->upload_total, 0, __ATOMIC_RELAXED);
 	span_close(span);
 	if (r == 1)
 		return r;

@@ -88,7 +88,8 @@ int merge_new(struct engine *e, const struct root *root, struct layer *frozen,
 	mg->base = manifest_get(base);
 	mg->cancel = cancel;
 	mg->op_id = op_id;
-	mg->size_bytes = root->size_bytes;
+	/* What is past the end of a layer from before a grow is past the end of its base too. */
+	mg->size_bytes = frozen->size_bytes;
 	mg->block_bytes = root->block_bytes;
 	memcpy(mg->volume, root->name, sizeof(mg->volume));
 	mg->stored_cap = ZSTD_compressBound(root->block_bytes);

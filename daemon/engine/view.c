@@ -209,7 +209,7 @@ int volume_view_change(struct volume *v, struct view *vw, bool cut)
 	return 0;
 }
 
-int volume_switch_layer(struct volume *v)
+int volume_switch_layer(struct volume *v, bool clean_too)
 {
 	struct timing_rec rec = {.event = TIMING_LAYER_SWITCH,
 				 .export_ = v->root.name,
@@ -221,7 +221,7 @@ int volume_switch_layer(struct volume *v)
 
 	if (cur->frozen)
 		return -EBUSY;
-	if (!layer_dirty(cur->active))
+	if (!layer_dirty(cur->active) && !clean_too)
 		return 1;
 	span = span_open(&rec);
 	r = volume_next_layer(v);
@@ -248,8 +248,17 @@ out:
 
 int volume_next_layer(struct volume *v)
 {
-	if (v->next)
+	if (v->next && v->next->size_bytes >= v->root.size_bytes)
 		return 0;
+	if (v->next) {
+		/* Made before the volume grew, and never written. */
+		int r = layer_unlink(v->dirfd, v->next->seq);
+
+		if (r)
+			return r;
+		layer_put(v->next);
+		v->next = NULL;
+	}
 	return layer_create(v->dirfd, v->root.uuid, v->root.generation, v->view->active->seq + 1,
 			    v->root.size_bytes, &v->next);
 }

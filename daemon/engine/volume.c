@@ -127,6 +127,7 @@ static struct volume *volume_alloc(struct engine *e)
 	list_init(&v->flush_waiting);
 	list_init(&v->flush_current);
 	list_init(&v->dirty_node);
+	list_init(&v->upload_node);
 	v->round = flush_round_new(v);
 	if (!v->round) {
 		volume_free(v);
@@ -178,6 +179,12 @@ int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum
 		goto err;
 	if (v->root.read_only)
 		v->mode = VOLUME_READ_ONLY;
+	/* The last owner was stopped in the midst of a grow. With a frozen layer the next upload
+	 * does it. */
+	if (!v->view->frozen && volume_fit(v))
+		log_warn("volume %s: it is served with its old size of %llu bytes for now: no room "
+			 "for a new local layer",
+			 name, (unsigned long long)v->view->active->size_bytes);
 	for (int i = 0; i < 2; i++) {
 		struct layer *l = i ? v->view->active : v->view->frozen;
 
@@ -218,6 +225,8 @@ void volume_close(struct volume *v)
 	__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
 	housekeeper_forget(v);
 	pthread_mutex_lock(&v->lock);
+	if (upload_queue_remove(v))
+		v->upload_queued = false;
 	while (v->upload_queued || v->reserve_queued || v->local_jobs)
 		pthread_cond_wait(&v->cond, &v->lock);
 	pthread_mutex_unlock(&v->lock);
@@ -245,8 +254,7 @@ void volume_close(struct volume *v)
 
 /* ---- drain, release, destroy ---- */
 
-/* v->mut, or -ETIMEDOUT at the deadline (0 = none). */
-static int mut_lock(struct volume *v, uint64_t deadline_ns)
+int volume_mut_lock(struct volume *v, uint64_t deadline_ns)
 {
 	uint64_t now = now_ns(), wall;
 	struct timespec ts;
@@ -261,7 +269,7 @@ static int mut_lock(struct volume *v, uint64_t deadline_ns)
 	return -pthread_mutex_timedlock(&v->mut, &ts);
 }
 
-static int mode_error(struct volume *v, struct fmt_err *err)
+int volume_mode_error(struct volume *v, struct fmt_err *err)
 {
 	pthread_mutex_lock(&v->lock);
 	snprintf(err->msg, sizeof(err->msg), "volume %s: %.150s", v->root.name, v->why);
@@ -278,7 +286,7 @@ int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id, struct f
 	/* Everything acknowledged so far is in this layer or an older one. */
 	target = vw->active->seq - (layer_dirty(vw->active) ? 0 : 1);
 	view_put(vw);
-	r = mut_lock(v, deadline);
+	r = volume_mut_lock(v, deadline);
 	if (r) {
 		snprintf(err->msg, sizeof(err->msg),
 			 "volume %s: a running upload did not end in time", v->root.name);
@@ -286,7 +294,7 @@ int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id, struct f
 	}
 	while (v->root.sequence < target) {
 		if (volume_mode(v) == VOLUME_POISONED || volume_mode(v) == VOLUME_FENCED) {
-			r = mode_error(v, err);
+			r = volume_mode_error(v, err);
 			break;
 		}
 		if (volume_closing(v)) {
@@ -333,6 +341,20 @@ static void local_gone(struct volume *v, const char *what)
 			 v->root.name, what, v->e->cache_dir, v->dir_name, strerror(-r));
 }
 
+/* The release was refused because of an earlier grow that landed late: make it anew. */
+static bool release_regrown(struct volume *v, uint64_t op_id)
+{
+	struct fmt_err ignored = {{0}};
+	char etag[STORE_ETAG_MAX];
+	struct root cur;
+
+	if (root_regrown(v, op_id, &cur, etag, &ignored))
+		return false;
+	v->release.size_bytes = v->root.size_bytes;
+	random_bytes(v->release.nonce, sizeof(v->release.nonce));
+	return true;
+}
+
 int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 {
 	int r = v->releasing ? 0 : volume_drain(v, 0, op_id, err);
@@ -353,8 +375,10 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	 * sent, no lane is added (volume_lane_add), and a repeated release sends the same bytes
 	 * again.
 	 */
-	r = root_update(v->e, &v->release, v->etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
-			&v->closing, err);
+	do {
+		r = root_update(v->e, &v->release, v->etag, now_ns() + v->e->cfg.store_timeout_ns,
+				op_id, &v->closing, err);
+	} while (r == -ESTALE && release_regrown(v, op_id));
 	if (!r || r == -ESTALE) {
 		pthread_mutex_lock(&v->lock);
 		v->releasing = false;
@@ -370,6 +394,8 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 
 int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err)
 {
+	char etag[STORE_ETAG_MAX];
+	struct root cur;
 	int r;
 
 	pthread_mutex_lock(&v->mut);
@@ -379,6 +405,8 @@ int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err)
 		r = root_delete(v->e, v->root.name, upload_nonce(v), op_id, err);
 	if (r == -ESTALE && v->releasing)
 		r = root_delete(v->e, v->root.name, v->release.nonce, op_id, err);
+	if (r == -ESTALE && !root_regrown(v, op_id, &cur, etag, err))
+		r = root_delete(v->e, v->root.name, v->root.nonce, op_id, err);
 	if (!r) {
 		__atomic_store_n(&v->closing, true, __ATOMIC_RELEASE);
 		local_gone(v, "deleted");
@@ -455,7 +483,7 @@ void volume_lanes_remove(struct volume *v)
 int volume_prefetch_edges(struct volume *v, uint64_t op_id)
 {
 	struct view *vw = volume_view_get(v);
-	uint64_t last = (v->root.size_bytes - 1) / v->root.block_bytes;
+	uint64_t last = (vw->active->size_bytes - 1) / v->root.block_bytes;
 	/* What the scan reads: sector 0 onwards, and the backup GPT header at the end. */
 	uint64_t blocks[] = {0, last};
 	int r = 0;
@@ -482,9 +510,11 @@ const uint8_t *volume_uuid(const struct volume *v)
 	return v->root.uuid;
 }
 
-uint64_t volume_size_bytes(const struct volume *v)
+uint64_t volume_size_bytes(struct volume *v)
 {
-	return v->root.size_bytes;
+	SCOPED_LOCK(&v->lock);
+
+	return v->view->active->size_bytes;
 }
 
 bool volume_partitions(const struct volume *v)
@@ -536,6 +566,9 @@ void volume_info_read(struct volume *v, struct volume_info *out)
 	out->upload_failures = v->upload_failures;
 	out->uploading = v->uploading;
 	pthread_mutex_unlock(&v->lock);
+	out->upload_total = __atomic_load_n(&v->upload_total, __ATOMIC_RELAXED);
+	out->upload_done =
+		MIN(out->upload_total, __atomic_load_n(&v->upload_done, __ATOMIC_RELAXED));
 	out->parked = __atomic_load_n(&v->parked, __ATOMIC_RELAXED);
 	out->layer_seq = vw->active->seq;
 	out->dirty_bytes = layer_data_bytes(vw->active);

@@ -99,6 +99,16 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err) __must
 /* Delete the root, then the local state. Lanes must be removed. Then close it. */
 int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
 
+/*
+ * Make the volume size_bytes large: a conditional PUT of the root, then a layer switch, after which
+ * requests up to the new end are served. What was there stays, what is new reads as zeros. May run
+ * while lanes serve I/O. A layer frozen before is uploaded first. 0 also if it has the size already
+ * (then an unfinished grow is finished); -EINVAL smaller; -EROFS read-only; -ESTALE fenced;
+ * -ETIMEDOUT: not definite, the same call again is safe.
+ */
+int volume_grow(struct volume *v, uint64_t size_bytes, uint64_t timeout_ns, uint64_t op_id,
+		struct fmt_err *err) __must_check;
+
 /* Add a lane on worker w (any thread but a worker's). -ENOMEM; -EBUSY: a release is not definite
  * yet. */
 int volume_lane_add(struct volume *v, struct worker *w, struct lane **out) __must_check;
@@ -111,7 +121,8 @@ int volume_prefetch_edges(struct volume *v, uint64_t op_id) __must_check;
 /* Immutable after open; any thread. */
 const char *volume_name(const struct volume *v);
 const uint8_t *volume_uuid(const struct volume *v);
-uint64_t volume_size_bytes(const struct volume *v);
+/* What requests may reach: the root's size, or less while a grow is not finished. Never shrinks. */
+uint64_t volume_size_bytes(struct volume *v);
 bool volume_partitions(const struct volume *v);
 bool volume_read_only(const struct volume *v);
 uint32_t volume_block_bytes(const struct volume *v);
@@ -127,6 +138,7 @@ struct volume_info {
 	uint64_t reads, writes, flushes, read_bytes, write_bytes, errors;
 	uint64_t uploads, upload_failures, layer_seq, parked;
 	bool uploading;
+	uint64_t upload_total, upload_done; /* bytes of the layer on its way; total 0 = none */
 };
 void volume_info_read(struct volume *v, struct volume_info *out);
 

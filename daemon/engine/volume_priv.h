@@ -51,6 +51,7 @@ struct lane {
 };
 
 #define VOLUME_LANES_MAX 64
+#define UPLOAD_THREADS   4
 
 struct volume {
 	struct engine *e;
@@ -91,10 +92,13 @@ struct volume {
 	bool upload_wanted;              /* under lock */
 	uint64_t age_ns, last_upload_ns; /* adaptive upload age; housekeeper only */
 	struct pool_job upload_job;
-	uint64_t backoff_ns, retry_at_ns; /* under lock */
-	uint32_t parked;                  /* atomic */
-	bool reserve_queued;              /* under lock: a layer_reserve job is queued */
-	unsigned int local_jobs;          /* under lock: running after their reservation */
+	struct list_head upload_node;       /* upload_queue.c: in the line of large ones */
+	bool upload_is_large;               /* upload_queue.c */
+	uint64_t upload_total, upload_done; /* atomic: bytes of the layer that is being uploaded */
+	uint64_t backoff_ns, retry_at_ns;   /* under lock */
+	uint32_t parked;                    /* atomic */
+	bool reserve_queued;                /* under lock: a layer_reserve job is queued */
+	unsigned int local_jobs;            /* under lock: running after their reservation */
 	struct pool_job reserve_job;
 	uint64_t reserve_sector; /* under lock: what to reserve */
 	uint32_t reserve_nsectors;
@@ -119,6 +123,10 @@ struct engine {
 	struct pool *uploader; /* blocking upload jobs */
 	struct pool *local;    /* blocking jobs that touch the local disk only: reserve */
 	struct fetcher *fetcher;
+
+	pthread_mutex_t upload_lock; /* upload_queue.c */
+	struct list_head upload_large;
+	unsigned int uploads_large; /* queued in the pool or running */
 
 	pthread_mutex_t lock; /* list of volumes */
 	struct list_head volumes;
@@ -151,15 +159,29 @@ int volume_view_change(struct volume *v, struct view *vw, bool cut) __must_check
 
 /*
  * Freeze the active layer: v->next becomes active, the old active one frozen (there must be no
- * frozen one). Under v->mut. 0, or 1 when the active layer is clean and nothing was done, or
- * -errno.
+ * frozen one). Under v->mut. 0, or 1 when the active layer is clean and nothing was done (unless
+ * clean_too), or -errno.
  */
-int volume_switch_layer(struct volume *v) __must_check;
-/* Make sure that v->next exists, so that a switch needs no space. Under v->mut. */
+int volume_switch_layer(struct volume *v, bool clean_too) __must_check;
+/* Make sure that v->next exists with the volume's size, so that a switch needs no space. Under
+ * v->mut. */
 int volume_next_layer(struct volume *v) __must_check;
 /* After its publication: view without the frozen layer and with manifest m (reference taken over);
  * removes its files. */
 int volume_drop_frozen(struct volume *v, struct manifest *m) __must_check;
+
+/*
+ * grow.c, under v->mut. volume_fit: let the active layer have the size of the root, by a switch; 0
+ * also when there is nothing to do, -EBUSY: a frozen layer must be uploaded first.
+ */
+int volume_fit(struct volume *v) __must_check;
+/*
+ * A conditional PUT of ours was refused. 0: the root in the store differs from ours only by a grow
+ * of an earlier attempt that landed late, and ours is that now (v->root, v->etag): send again.
+ * -ESTALE: it is something else, in *cur with its etag; -ENOENT, store errors.
+ */
+int root_regrown(struct volume *v, uint64_t op_id, struct root *cur, char *etag,
+		 struct fmt_err *err) __must_check;
 
 /* flush.c */
 struct flush_round *flush_round_new(struct volume *v); /* NULL: no memory; freed with free() */
@@ -195,6 +217,11 @@ static inline bool volume_closing(const struct volume *v)
 	return __atomic_load_n(&v->closing, __ATOMIC_ACQUIRE);
 }
 
+/* v->mut, or -ETIMEDOUT at the deadline (0 = none). */
+int volume_mut_lock(struct volume *v, uint64_t deadline_ns) __must_check;
+/* -ESTALE or -EIO with the sentence of a mode other than RW. */
+int volume_mode_error(struct volume *v, struct fmt_err *err);
+
 /* housekeeper.c */
 int housekeeper_start(struct engine *e) __must_check;
 void housekeeper_stop(struct engine *e);
@@ -206,6 +233,17 @@ void volume_upload_queue(struct volume *v); /* any thread: have an upload job ru
 /* Any thread: have the active layer's space for this range allocated, then parked requests retried.
  */
 void volume_reserve_queue(struct volume *v, uint64_t sector, uint32_t nsectors);
+
+/* upload_queue.c: which upload jobs run; v->upload_job is set up and v->upload_queued. */
+void upload_queue_init(struct engine *e);
+void upload_queue_add(struct volume *v); /* under v->lock */
+/* First thing of the job, under v->lock. False: the job ends, and runs again when it is its turn.
+ */
+bool upload_queue_start(struct volume *v) __must_check;
+/* True: it was in line, and its job will not run. */
+bool upload_queue_remove(struct volume *v);
+/* The job ran; another may begin. */
+void upload_queue_done(struct volume *v);
 
 /*
  * upload.c: one whole upload under v->mut: finish a frozen layer left over from before, or freeze

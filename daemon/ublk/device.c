@@ -355,6 +355,8 @@ static int dev_set_params(struct ublk_dev *dev, uint64_t deadline_ns)
 	p.basic.io_opt_shift =
 		(uint8_t)__builtin_ctz(vi.root.block_bytes ? vi.root.block_bytes : BLOCK_BYTES);
 	r = dev_cmd(dev, UBLK_U_CMD_SET_PARAMS, 0, &p, sizeof(p), deadline_ns, NULL);
+	if (r >= 0)
+		dev->bytes = p.basic.dev_sectors << 9;
 	return MIN(r, 0);
 }
 

@@ -54,6 +54,13 @@ int ublk_dev_remove(struct ublk_dev *dev, bool force, uint64_t op_id,
  */
 void ublk_dev_abandon(struct ublk_dev *dev);
 int ublk_dev_id(const struct ublk_dev *dev);
+/* As the kernel has it, now. */
+uint64_t ublk_dev_bytes(const struct ublk_dev *dev);
+/*
+ * Let the device have the volume's size, which grew. 0 also if it has it. -EOPNOTSUPP: this driver
+ * cannot (before 6.16), and err says what to do. By whoever may remove the device.
+ */
+int ublk_dev_resize(struct ublk_dev *dev, uint64_t op_id, struct fmt_err *err) __must_check;
 
 /* Is it in use (open count, holders, mounts)? Sentence in `why`. */
 bool ublk_dev_in_use(int dev_id, char *why, size_t len);

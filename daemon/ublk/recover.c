@@ -202,6 +202,9 @@ static int dev_recover(struct ublk_dev *dev, struct ublksrv_ctrl_dev_info *info,
 			 why);
 		return r;
 	}
+	r = dev_read_size(dev, deadline);
+	if (r)
+		return dev_fail(dev, "GET_PARAMS", r, err);
 	r = dev_start_recovery(dev, info, deadline, err);
 	if (r)
 		return r;

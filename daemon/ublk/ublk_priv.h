@@ -59,6 +59,7 @@ struct ublk_dev {
 	uint32_t span; /* open while there is a device: tells observers its volume */
 	int cdev_fd;
 	uint64_t flags; /* granted */
+	uint64_t bytes; /* size as the kernel has it */
 	bool scan;      /* the kernel may scan partitions */
 	unsigned int nr_queues, depth;
 	unsigned int first_worker;
@@ -106,6 +107,10 @@ void dev_reap_later(struct ublk_dev *dev);
 void dev_undo(struct ublk_dev *dev);
 /* Remove a leaked device, made by dev_new_leaked(); dev is freed now or by the reaper. */
 int dev_delete_leaked(struct ublk_dev *dev, uint64_t deadline_ns);
+
+/* resize.c */
+/* Read dev->bytes from the driver. */
+int dev_read_size(struct ublk_dev *dev, uint64_t deadline_ns);
 
 /* recover.c */
 /* GET_DEV_INFO of any device. */

@@ -29,7 +29,9 @@ struct ublk_host {
 
 struct ublk_dev {
 	struct ublk_host *h;
+	struct volume *v;
 	int id;
+	uint64_t bytes;
 };
 
 static struct model {
@@ -37,8 +39,10 @@ static struct model {
 	struct {
 		bool there, served, in_use;
 		uint8_t uuid[16];
+		uint64_t bytes; /* as the kernel has it */
 		struct ublk_dev dev;
 	} d[MODEL_DEVS];
+	bool no_resize;                          /* a kernel without UPDATE_SIZE */
 	int fail_add, fail_recover, fail_remove; /* errno of the next calls, 0 = fine */
 	int together; /* atomic: adds that must be under way before any of them goes on */
 	int adding;   /* atomic: so many are */
@@ -70,7 +74,9 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 		model.d[i].there = model.d[i].served = true;
 		model.d[i].in_use = false;
 		memcpy(model.d[i].uuid, volume_uuid(v), 16);
-		model.d[i].dev = (struct ublk_dev){.h = h, .id = i};
+		model.d[i].bytes = volume_size_bytes(v);
+		model.d[i].dev =
+			(struct ublk_dev){.h = h, .v = v, .id = i, .bytes = model.d[i].bytes};
 		*out = &model.d[i].dev;
 		return 0;
 	}
@@ -90,7 +96,8 @@ int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, stru
 		if (model.d[i].there && !model.d[i].served &&
 		    !memcmp(model.d[i].uuid, volume_uuid(v), 16)) {
 			model.d[i].served = true;
-			model.d[i].dev = (struct ublk_dev){.h = h, .id = i};
+			model.d[i].dev = (struct ublk_dev){
+				.h = h, .v = v, .id = i, .bytes = model.d[i].bytes};
 			*out = &model.d[i].dev;
 			return 0;
 		}
@@ -121,6 +128,25 @@ void ublk_dev_abandon(struct ublk_dev *dev)
 int ublk_dev_id(const struct ublk_dev *dev)
 {
 	return dev->id;
+}
+
+uint64_t ublk_dev_bytes(const struct ublk_dev *dev)
+{
+	return dev->bytes;
+}
+
+int ublk_dev_resize(struct ublk_dev *dev, uint64_t op_id, struct fmt_err *err)
+{
+	SCOPED_LOCK(&model.lock);
+
+	if (volume_size_bytes(dev->v) <= dev->bytes)
+		return 0;
+	if (model.no_resize) {
+		snprintf(err->msg, sizeof(err->msg), "the device keeps its size");
+		return -EOPNOTSUPP;
+	}
+	dev->bytes = model.d[dev->id].bytes = volume_size_bytes(dev->v);
+	return 0;
 }
 
 bool ublk_dev_in_use(int dev_id, char *why, size_t len)
@@ -326,7 +352,8 @@ static enum op_fault show(struct box *b, const char *name, struct host_volume_in
 	static char why[200];
 	struct op_err err;
 
-	return host_show(b->host, name, timing_op_id(), v, why, &err) ? err.fault : OP_FAULT_NONE;
+	return host_show(b->host, name, false, timing_op_id(), v, why, &err) ? err.fault
+									     : OP_FAULT_NONE;
 }
 
 static void assert_absent(struct box *b, const char *name)
@@ -394,7 +421,7 @@ static void create_is_idempotent_and_refuses_another_definition(void **state)
 	must_create(&b, "vm-1");
 	assert_int_equal(create(&b, "vm-1", &created, &err), 0);
 	assert_false(created);
-	assert_int_equal(create_sized(&b, "vm-1", 128 * MiB, &created, &err), -EEXIST);
+	assert_int_equal(create_sized(&b, "vm-1", 32 * MiB, &created, &err), -EEXIST);
 	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
 	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
 	assert_int_equal(v.state, HOST_ATTACHED);
@@ -891,6 +918,44 @@ static void restart_recovers_the_same_devices_and_removes_leaked_ones(void **sta
 	box_stop(&b);
 }
 
+static void a_larger_create_grows_the_volume_and_its_device(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	assert_int_equal(create_sized(&b, "vm-1", 128 * MiB, &created, &err), 0);
+	assert_false(created);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(v.info.root.size_bytes, 128 * MiB);
+	assert_int_equal(v.dev_bytes, 128 * MiB);
+	/* A kernel that cannot: the volume is larger, the device says that it is not. */
+	model.no_resize = true;
+	assert_int_equal(create_sized(&b, "vm-1", 256 * MiB, &created, &err), 0);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(v.info.root.size_bytes, 256 * MiB);
+	assert_int_equal(v.dev_bytes, 128 * MiB);
+	/* Another daemon, and a kernel that can: the device follows when it is recovered. */
+	model.no_resize = false;
+	box_stop(&b);
+	box_start(&b);
+	wait_until(is_ready, &b, "recovery");
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(v.dev_bytes, 256 * MiB);
+	/* One that is only in the store is attached, and grows. */
+	assert_int_equal(host_detach(b.host, "vm-1", false, 0, timing_op_id(), &err), 0);
+	assert_int_equal(create_sized(&b, "vm-1", 512 * MiB, &created, &err), 0);
+	assert_false(created);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_int_equal(v.state, HOST_ATTACHED);
+	assert_int_equal(v.dev_bytes, 512 * MiB);
+	box_stop(&b);
+}
+
 static void recovery_waits_for_a_store_that_is_away(void **state)
 {
 	struct host_summary s;
@@ -1236,6 +1301,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(create_is_idempotent_and_refuses_another_definition),
+		cmocka_unit_test(a_larger_create_grows_the_volume_and_its_device),
 		cmocka_unit_test(failed_put_is_undone_and_a_retry_creates),
 		cmocka_unit_test(ambiguous_put_that_was_made_is_recognised_as_ours),
 		cmocka_unit_test(create_without_answer_does_not_exist_and_a_retry_adopts_it),

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "lib/fsutil.h"
+#include "selftests/unit/json_schema.h"
 #include "tracing/replay.h"
 
 static char dir[64];
@@ -337,6 +338,58 @@ static void capture(const struct stream *s, const char *path)
 	assert_int_equal(finish(k), 0);
 }
 
+/* What the schema says of a line is what the line is; and what it says of no line is refused. */
+static void every_line_is_as_the_schema_says(void **state)
+{
+	struct json_object *schema =
+		json_object_from_file(GFS_SRCTREE "/Documentation/gfs-trace.schema.json");
+	char err[512] = "", def[64], *text, *save = NULL;
+	unsigned int nr = 0;
+	struct stream s;
+	size_t len;
+
+	assert_non_null(schema);
+	for (int captured = 0; captured < 2; captured++) {
+		if (captured) {
+			pinned(&s);
+			capture(&s, in_dir("schema-cap"));
+			text = slurp(in_dir("schema-cap"), &len);
+		} else {
+			struct sink *k = sink_json(in_dir("schema-j"), err, sizeof(err));
+
+			assert_non_null(k);
+			pinned(&s);
+			feed_all(&s, k);
+			assert_int_equal(finish(k), 0);
+			text = slurp(in_dir("schema-j"), &len);
+		}
+		for (char *p = strtok_r(text, "\n", &save); p; p = strtok_r(NULL, "\n", &save)) {
+			struct json_object *o = json_tokener_parse(p);
+
+			if (!json_schema_ok(schema, schema, o, err, sizeof(err))) {
+				/* Of all the kinds, what the one that was meant says. */
+				snprintf(
+					def, sizeof(def), "#/$defs/%s_%s",
+					captured ? "record" : "line",
+					json_object_get_string(get(o, captured ? "kind" : "type")));
+				if (json_schema_ref(schema, def))
+					(void)!json_schema_ok(schema, json_schema_ref(schema, def),
+							      o, err, sizeof(err));
+				fail_msg("%s: %s\n%s", def, err, p);
+			}
+			json_object_object_add(o, "surprise", json_object_new_int(1));
+			if (json_schema_ok(schema, schema, o, err, sizeof(err)))
+				fail_msg("a member that no schema has is fine: %s", p);
+			json_object_put(o);
+			nr++;
+		}
+		free(text);
+		free(s.r);
+	}
+	assert_true(nr > 20);
+	json_object_put(schema);
+}
+
 static void a_capture_replays_to_the_same_findings(void **state)
 {
 	static struct log live, again;
@@ -616,6 +669,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_line_is_as_the_schema_says),
 		cmocka_unit_test(a_program_reads_the_finding_field_by_field),
 		cmocka_unit_test(other_blockers_have_their_own_members),
 		cmocka_unit_test(a_person_reads_it_in_80_columns),

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Roots. The checksum at the end is made right, so that what is behind it is reached. */
+#include "selftests/fuzz/fuzz.h"
+
+#include "engine/format.h"
+
+/* The end of a root; see Documentation/formats.rst. */
+static const char head[] = ",\"checksum\":\"sha256:", tail[] = "\"}\n";
+
+#define END (sizeof(head) - 1 + 2 * SHA256_LEN + sizeof(tail) - 1)
+
+static struct root sample(void)
+{
+	struct root r = {.size_bytes = 10 * GiB,
+			 .block_bytes = 64 * KiB,
+			 .generation = 3,
+			 .sequence = 17,
+			 .manifest_bytes = 1234,
+			 .created_s = 1700000000};
+
+	memset(r.uuid, 0xa5, sizeof(r.uuid));
+	memset(r.nonce, 0x5a, sizeof(r.nonce));
+	snprintf(r.name, sizeof(r.name), "vm-1");
+	snprintf(r.owner, sizeof(r.owner), "host/00000000-0000-4000-8000-000000000001");
+	snprintf(r.manifest_id, sizeof(r.manifest_id), "%020d.%016d", 17, 1);
+	return r;
+}
+
+void fuzz_seeds(void)
+{
+	struct root r = sample();
+	char *json;
+	size_t len;
+
+	for (int i = 0; i < 3; i++) {
+		if (i == 1)
+			r.manifest_id[0] = r.owner[0] = '\0', r.manifest_bytes = 0;
+		if (i == 2)
+			r.partitions = r.read_only = true;
+		FUZZ_MUST(!root_encode(&r, &json, &len));
+		fuzz_seed(json, len);
+		free(json);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	struct fmt_err err = {{0}};
+	struct root r, again;
+	char *copy = malloc(len + 1), *json;
+	size_t n;
+
+	FUZZ_MUST(copy);
+	memcpy(copy, data, len);
+	if (len > END && !memcmp(copy + len - END, head, sizeof(head) - 1)) {
+		uint8_t sum[SHA256_LEN];
+		char hex[2 * SHA256_LEN + 1];
+
+		hash_sha256(copy, len - END, sum);
+		hex_encode(sum, sizeof(sum), hex);
+		memcpy(copy + len - END + sizeof(head) - 1, hex, sizeof(hex) - 1);
+	}
+	if (!root_parse(copy, len, &r, &err)) {
+		/* What is read can be written, and is read as the same. */
+		FUZZ_MUST(!root_encode(&r, &json, &n));
+		FUZZ_MUST(!root_parse(json, n, &again, &err));
+		FUZZ_MUST(again.size_bytes == r.size_bytes && again.sequence == r.sequence &&
+			  !strcmp(again.name, r.name) && !strcmp(again.owner, r.owner));
+		free(json);
+	} else {
+		FUZZ_MUST(err.msg[0]);
+	}
+	free(copy);
+	return 0;
+}
