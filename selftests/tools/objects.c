@@ -10,6 +10,8 @@
 #define OBJECT_MAX (1 * GiB)
 #define LIST_PAGE  500
 
+static uint64_t deadline_ns; /* of the whole command; 0 = the store's own for each operation */
+
 static struct store *open_store(const char *url)
 {
 	char msg[512];
@@ -23,11 +25,16 @@ static struct store *open_store(const char *url)
 
 static void run(struct store *s, struct store_op *op)
 {
-	int r = store_run(s, op);
+	static const char *const names[] = {
+		[STORE_GET] = "GET",   [STORE_PUT] = "PUT",       [STORE_HEAD] = "HEAD",
+		[STORE_LIST] = "LIST", [STORE_DELETE] = "DELETE",
+	};
+	int r;
 
+	op->deadline_ns = deadline_ns;
+	r = store_run(s, op);
 	if (r)
-		errx(EXIT_BROKEN, "%s of %s: %s", op->type == STORE_PUT ? "PUT" : "GET", op->key,
-		     strerror(-r));
+		errx(EXIT_BROKEN, "%s of '%s': %s", names[op->type], op->key, strerror(-r));
 }
 
 static void *get(struct store *s, const char *key, size_t *len)
@@ -67,10 +74,7 @@ static void for_each(struct store *s, const char *prefix,
 	};
 
 	do {
-		int r = store_run(s, &op);
-
-		if (r)
-			errx(EXIT_BROKEN, "LIST of '%s': %s", prefix, strerror(-r));
+		run(s, &op);
 		for (unsigned int i = 0; i < op.nr_entries; i++)
 			each(&page[i], ctx);
 		if (op.nr_entries)
@@ -88,6 +92,14 @@ static void print_key(const struct store_list_entry *e, void *ctx)
 static void do_ls(struct store *s, const char *prefix)
 {
 	for_each(s, prefix, print_key, NULL);
+}
+
+static void do_head(struct store *s, const char *key)
+{
+	struct store_op op = {.type = STORE_HEAD, .prio = STORE_PRIO_META, .key = key};
+
+	run(s, &op);
+	printf("%llu\n", (unsigned long long)op.object_size);
 }
 
 static void do_get(struct store *s, const char *key)
@@ -152,14 +164,14 @@ static const struct {
 	void (*run)(struct store *s, const char *arg);
 	const char *def; /* of an absent argument; NULL: it is needed */
 } commands[] = {
-	{"ls", do_ls, ""},
-	{"get", do_get, NULL},
-	{"put", do_put, NULL},
-	{"copy", do_copy, NULL},
+	{"ls", do_ls, ""},     {"head", do_head, NULL}, {"get", do_get, NULL},
+	{"put", do_put, NULL}, {"copy", do_copy, NULL},
 };
 
 static const char usage_text[] =
-	"usage: objects ls STORE_URL [PREFIX]    keys, in order\n"
+	"usage: objects [--seconds N] COMMAND\n"
+	"       objects ls STORE_URL [PREFIX]    keys, in order\n"
+	"       objects head STORE_URL KEY       its size\n"
 	"       objects get STORE_URL KEY        to standard output\n"
 	"       objects put STORE_URL KEY        from standard input, whatever is there\n"
 	"       objects copy STORE_URL OTHER_URL all of them\n"
@@ -170,6 +182,11 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "--help")) {
 		fputs(usage_text, stdout);
 		return 0;
+	}
+	if (argc > 3 && !strcmp(argv[1], "--seconds")) {
+		deadline_ns = now_ns() + strtoull(argv[2], NULL, 10) * NSEC_PER_SEC;
+		argv += 2;
+		argc -= 2;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
 		const char *arg = argc == 4 ? argv[3] : commands[i].def;
