@@ -8,11 +8,13 @@ DEPS_BUILD := build-essential pkg-config clang llvm bpftool liburing-dev libbpf-
 DEPS_TEST := libcmocka-dev gdb python3 git
 DEPS_LAB := qemu-system-x86 busybox-static cpio kmod xz-utils fio dmsetup e2fsprogs dpkg-dev \
 	debian-archive-keyring curl udev
+# A radosgw of one's own (selftests/rgw).
+DEPS_S3 := radosgw ceph-mon ceph-osd ceph-common openssl
 DEPS_LINT := clang-format cppcheck shellcheck codespell
 
 .PHONY: deps deps-lint
 # Installs only what is missing, and needs root only then.
-deps: DEPS := $(DEPS_BUILD) $(DEPS_TEST) $(DEPS_LAB)
+deps: DEPS := $(DEPS_BUILD) $(DEPS_TEST) $(DEPS_LAB) $(DEPS_S3)
 deps-lint: DEPS := $(DEPS_LINT)
 deps deps-lint:
 	@missing=; for p in $(DEPS); do \

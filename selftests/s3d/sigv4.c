@@ -114,7 +114,7 @@ static int by_text(const void *a, const void *b)
 
 static void add_query(struct text *t, const struct request *rq)
 {
-	char *pairs[S3D_QUERY_MAX];
+	char *pairs[S3D_QUERY_MAX] = {NULL};
 
 	for (size_t i = 0; i < rq->nr_query; i++) {
 		char *name = url_encode(rq->query[i].name, false);
