@@ -43,10 +43,10 @@ CFLAGS_ALL := -std=gnu11 $(OPT) $(WARN) $(HARDEN) $(SANFLAGS) -fno-omit-frame-po
 	-D_GNU_SOURCE -DGFS_VERSION=\"$(VERSION)\" -I$(srctree) -I$(srctree)/daemon -I$(B) $(PKG_CFLAGS) \
 	$(CFLAGS)
 LDFLAGS_ALL := -pie -Wl,-z,relro,-z,now -pthread $(SANFLAGS) $(LDFLAGS)
-LIBS_COMMON := -lcrypto -lxxhash -lzstd -luring -ljson-c -lm
+LIBS_COMMON := -lcrypto -lcurl -lexpat -lxxhash -lzstd -luring -ljson-c -lm
 LIBS_DAEMON := $(LIBS_COMMON) -lmicrohttpd -linih -lcap-ng $(SYSTEMD_LIBS)
 LIBS_TRACE := $(LIBS_COMMON) -lbpf -ldw -lelf -lz -lncursesw -ltinfo -lcap-ng
-LIBS_CLI := $(LIBS_COMMON) -lcurl -linih -lcap-ng
+LIBS_CLI := $(LIBS_COMMON) -linih -lcap-ng
 
 src = $(patsubst $(srctree)/%,%,$(sort $(wildcard $(addprefix $(srctree)/,$(1)))))
 obj = $(patsubst %.c,$(B)/%.o,$(1))

@@ -17,6 +17,32 @@ void hash_sha256(const void *data, size_t len, uint8_t out[SHA256_LEN])
 		abort();
 }
 
+struct hash_stream *hash_stream_new(void)
+{
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+
+	if (c && EVP_DigestInit_ex(c, EVP_sha256(), NULL) != 1) {
+		EVP_MD_CTX_free(c);
+		c = NULL;
+	}
+	return (struct hash_stream *)c;
+}
+
+void hash_stream_add(struct hash_stream *h, const void *data, size_t len)
+{
+	if (EVP_DigestUpdate((EVP_MD_CTX *)h, data, len) != 1)
+		abort();
+}
+
+void hash_stream_end(struct hash_stream *h, uint8_t out[SHA256_LEN])
+{
+	unsigned int n = SHA256_LEN;
+
+	if (EVP_DigestFinal_ex((EVP_MD_CTX *)h, out, &n) != 1)
+		abort();
+	EVP_MD_CTX_free((EVP_MD_CTX *)h);
+}
+
 uint64_t hash_xxh3(const void *data, size_t len)
 {
 	return XXH3_64bits(data, len);

@@ -8,6 +8,12 @@
 #define SHA256_LEN 32
 
 void hash_sha256(const void *data, size_t len, uint8_t out[SHA256_LEN]);
+/* The same over several pieces. NULL: no memory. One thread at a time. */
+struct hash_stream;
+struct hash_stream *hash_stream_new(void);
+void hash_stream_add(struct hash_stream *h, const void *data, size_t len);
+/* Ends and frees it. */
+void hash_stream_end(struct hash_stream *h, uint8_t out[SHA256_LEN]);
 /* XXH3-64: checksum of local logs and of binary headers. Not for content addressing. */
 uint64_t hash_xxh3(const void *data, size_t len);
 /* Cryptographically random bytes; aborts when the kernel has none, nothing safe could follow. */

@@ -233,6 +233,7 @@ int store_bound_wrap(struct store *below, struct store **out)
 	bs->s.ops = &bound_ops;
 	bs->s.url = below->url;
 	bs->below = below;
+	bs->s.below = below;
 	list_init(&bs->running);
 	pthread_mutex_init(&bs->lock, NULL);
 	cond_init_mono(&bs->wake);

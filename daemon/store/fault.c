@@ -360,6 +360,7 @@ int store_fault_wrap(struct store *inner, const char *rules, struct store **out,
 	}
 	fs->thread_running = true;
 	fs->inner = inner;
+	fs->s.below = inner;
 	log_warn("store %s: FAULTS ARE INJECTED: %s", inner->url, rules);
 	*out = &fs->s;
 	return 0;

@@ -98,7 +98,7 @@ static int level_read(struct walk *w, struct level *l, DIR *d)
 		char *name = w->key + l->base_len;
 		int kind, r;
 
-		if (de->d_name[0] == '.' || l->base_len + len + 1 >= STORE_KEY_MAX)
+		if (de->d_name[0] == '.' || l->base_len + len >= STORE_KEY_MAX)
 			continue;
 		kind = entry_kind(dirfd(d), de);
 		if (kind < 0)

@@ -11,43 +11,71 @@
 #include <stdio.h>
 #include <string.h>
 
+static int open_file(const char *url, const struct store_options *o, struct store **out, char *err,
+		     size_t err_len)
+{
+	struct store *s;
+	int r = store_file_open(url, &s, err, err_len);
+
+	if (r)
+		return r;
+	r = store_bound_wrap(s, out);
+	if (r) {
+		snprintf(err, err_len, "store %.200s: %s", url, strerror(-r));
+		store_close(s);
+	}
+	return r;
+}
+
+/* It bounds its operations itself. */
+static int open_s3(const char *url, const struct store_options *o, struct store **out, char *err,
+		   size_t err_len)
+{
+	return store_s3_open(url, &o->s3, out, err, err_len);
+}
+
 static const struct {
 	const char *prefix;
-	int (*open)(const char *url, struct store **out, char *err, size_t err_len);
+	int (*open)(const char *url, const struct store_options *o, struct store **out, char *err,
+		    size_t err_len);
 } schemes[] = {
-	{"file://", store_file_open},
+	{"file://", open_file},
+	{"s3://", open_s3},
 };
 
-int store_open(const char *url, const char *fault, struct store **out, char *err, size_t err_len)
+int store_open_with(const char *url, const struct store_options *o, struct store **out, char *err,
+		    size_t err_len)
 {
-	struct store *s = NULL, *bounded;
+	struct store *s = NULL;
 	int r = -EINVAL;
 
 	*out = NULL;
-	snprintf(err, err_len, "store URL '%.200s': unknown scheme, expected file:///DIR", url);
+	snprintf(err, err_len,
+		 "store URL '%.200s': unknown scheme, expected file:///DIR or s3://BUCKET/PREFIX",
+		 url);
 	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
 		if (strncmp(url, schemes[i].prefix, strlen(schemes[i].prefix)))
 			continue;
-		r = schemes[i].open(url, &s, err, err_len);
+		r = schemes[i].open(url, o, &s, err, err_len);
 		break;
 	}
 	if (r)
 		return r;
-	r = store_bound_wrap(s, &bounded);
-	if (r) {
-		snprintf(err, err_len, "store %.200s: %s", url, strerror(-r));
-		store_close(s);
-		return r;
-	}
-	s = bounded;
-	if (fault && *fault) {
-		r = store_fault_wrap(s, fault, out, err, err_len);
+	if (o->fault && *o->fault) {
+		r = store_fault_wrap(s, o->fault, out, err, err_len);
 		if (r)
 			store_close(s);
 		return r;
 	}
 	*out = s;
 	return 0;
+}
+
+int store_open(const char *url, const char *fault, struct store **out, char *err, size_t err_len)
+{
+	const struct store_options o = {.fault = fault};
+
+	return store_open_with(url, &o, out, err, err_len);
 }
 
 void store_close(struct store *s)

@@ -5,7 +5,7 @@
  * blocks for I/O; ->done runs exactly once on a thread of the store (never inside submit). ->done
  * must not block.
  *
- * Implementations: file.c (a directory), fault.c (wraps any other with injected faults).
+ * Implementations: file.c (a directory), s3.c (S3), fault.c (wraps any other with injected faults).
  */
 #ifndef GFS_STORE_H
 #define GFS_STORE_H
@@ -104,19 +104,60 @@ struct store_ops {
 
 struct store {
 	const struct store_ops *ops;
-	const char *url; /* as opened, owned by the store */
+	const char *url;     /* as opened, owned by the store */
+	struct store *below; /* of a wrapper: what it wraps; else NULL */
+};
+
+/* How to reach an S3 endpoint. NULL and "" mean the default; see Documentation/s3.rst. */
+struct store_s3_options {
+	const char *endpoint;   /* "https://HOST[:PORT]" */
+	const char *region;     /* of the signature */
+	const char *path_style; /* "yes", "no" or "auto" */
+	const char *ca_file;    /* PEM; default: the system's */
+	bool tls_insecure;      /* do not verify the endpoint's certificate */
+	const char *access_key_id, *secret_access_key;
+	const char *secret_key_file;            /* holds the secret alone */
+	const char *credentials_file, *profile; /* shared file, as of the AWS tools */
+	unsigned int max_connections;           /* 0 = 64; at least 4 */
+	bool single_host;       /* go on without conditional PUT: nobody else may use the prefix */
+	uint64_t probe_wait_ns; /* store_open() waits this long for what the endpoint supports */
+};
+
+struct store_options {
+	const char *fault; /* rules of the fault store (fault.h), or NULL */
+	struct store_s3_options s3;
 };
 
 /*
- * Open by URL ("file:///dir"). `fault` is a rule string for the fault store (see fault.h) or NULL.
- * Errors: -EINVAL (bad URL or rules; `err` says what, err_len bytes), -errno of the directory.
+ * Open by URL ("file:///dir", "s3://bucket/prefix"). Strings are copied. An S3 store opens although
+ * its endpoint does not answer. Errors, with a sentence in err (err_len bytes): -EINVAL (bad URL,
+ * options or rules), -errno of the directory, -EOPNOTSUPP (S3 without conditional PUT).
  */
+int store_open_with(const char *url, const struct store_options *o, struct store **out, char *err,
+		    size_t err_len) __must_check;
+/* The same with nothing but rules of the fault store, or NULL. */
 int store_open(const char *url, const char *fault, struct store **out, char *err,
 	       size_t err_len) __must_check;
 void store_close(struct store *s);
 
 /* Submit; emits the object.* timing event when it completes (wraps ->done). Any thread. */
 void store_submit(struct store *s, struct store_op *op);
+
+/* What an S3 store did so far, and how its endpoint is. */
+struct store_s3_stats {
+	uint64_t requests;           /* sent, tries included */
+	uint64_t retries, throttled; /* requests sent again; answers that asked to slow down */
+	uint64_t failures;           /* requests without a usable answer: transport, 5xx */
+	uint64_t connections;        /* opened */
+	uint64_t sent_bytes, received_bytes; /* bodies */
+	uint64_t running, queued;            /* requests now */
+	uint64_t breaker; /* 0 closed, 1 one trial request at a time, 2 open: none is sent */
+	uint64_t breaker_opens;
+	uint64_t probed;   /* 1: what the endpoint supports is known */
+	char problem[320]; /* what an operator must mend, as logged, or "" */
+};
+/* False if no S3 store is behind s. Any thread, does not block. */
+bool store_s3_stats(const struct store *s, struct store_s3_stats *out);
 
 /* Blocking forms, for threads that may block (never a worker's or a store's). Return op->res. */
 int store_run(struct store *s, struct store_op *op) __must_check;

@@ -38,6 +38,13 @@ int store_key_check(const char *key, bool prefix) __must_check;
 int store_file_open(const char *url, struct store **out, char *err, size_t err_len) __must_check;
 
 /*
+ * s3.c: open "s3://BUCKET[/PREFIX]"; blocks for o->probe_wait_ns at most. Errors as
+ * store_open_with().
+ */
+int store_s3_open(const char *url, const struct store_s3_options *o, struct store **out, char *err,
+		  size_t err_len) __must_check;
+
+/*
  * bound.c: wrap a store whose operations may outlast their deadline; takes it over. The wrapper
  * ends them in time with -ETIMEDOUT (PUT, DELETE: ambiguous), but for PUTs of more than 1 MiB.
  * -errno.
