@@ -12,6 +12,14 @@
 LAB_STORE=${LAB_STORE:-file}
 lab_store_state=up
 
+# store_env: tells programs without a configuration where the server is and who they are.
+store_env()
+{
+	export AWS_ENDPOINT_URL="$LAB_S3_ENDPOINT" AWS_REGION="$LAB_S3_REGION" \
+		AWS_ACCESS_KEY_ID="$LAB_S3_ACCESS_KEY" AWS_SECRET_ACCESS_KEY="$LAB_S3_SECRET_KEY"
+}
+[ "$LAB_STORE" != rgw ] || store_env
+
 # store_url [NAME]: the URL of the scenario's store, or of another one, of its own.
 store_url()
 {
@@ -27,11 +35,6 @@ store_config()
 {
 	echo "store.url=$(store_url "$@")"
 	[ "$LAB_STORE" != file ] || return 0
-	echo "store.endpoint=$LAB_S3_ENDPOINT"
-	echo "store.region=$LAB_S3_REGION"
-	echo "store.path_style=yes"
-	echo "store.access_key_id=$LAB_S3_ACCESS_KEY"
-	echo "store.secret_access_key=$LAB_S3_SECRET_KEY"
 }
 
 # store_make [NAME]: the directory that file:// wants to find.
@@ -42,9 +45,7 @@ store_make()
 
 store_objects()
 {
-	within 120 env AWS_ENDPOINT_URL="${LAB_S3_ENDPOINT:-}" AWS_REGION="${LAB_S3_REGION:-}" \
-		AWS_ACCESS_KEY_ID="${LAB_S3_ACCESS_KEY:-}" \
-		AWS_SECRET_ACCESS_KEY="${LAB_S3_SECRET_KEY:-}" objects "$@"
+	within 120 objects "$@"
 }
 
 # store_ls [PREFIX]: keys, in order.

@@ -17,13 +17,6 @@ if [ "$LAB_FULL" = 1 ]; then
 	pairs=40 most=160 batch=40
 fi
 
-# with_keys COMMAND...: where cold_pairs finds the server.
-with_keys()
-{
-	within 900 env AWS_ENDPOINT_URL="$LAB_S3_ENDPOINT" AWS_REGION="$LAB_S3_REGION" \
-		AWS_ACCESS_KEY_ID="$LAB_S3_ACCESS_KEY" AWS_SECRET_ACCESS_KEY="$LAB_S3_SECRET_KEY" "$@"
-}
-
 # ratio NAME MOST BATCH MIN_PAIRS "LIMIT" COMMAND...: batches of pairs until there is a verdict. The command
 # is given their number and how many there were before.
 ratio()
@@ -54,14 +47,14 @@ ratio()
 
 seq_pairs() # PAIRS BEFORE
 {
-	with_keys cold_pairs seq --device "$dev" --store "$(store_url)" --pairs "$1" \
+	within 900 cold_pairs seq --device "$dev" --store "$(store_url)" --pairs "$1" \
 		--bytes "${slice_mb}M" --connections "$connections" \
 		--from "$(($2 * slice_mb % size_mb))M"
 }
 
 random_pairs() # PIECE PAIRS BEFORE
 {
-	with_keys cold_pairs random --device "$dev" --store "$(store_url)" --piece "$1" --pairs "$2" \
+	within 900 cold_pairs random --device "$dev" --store "$(store_url)" --piece "$1" --pairs "$2" \
 		--first "$3" --connections 1
 }
 

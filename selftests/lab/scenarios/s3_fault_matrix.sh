@@ -182,6 +182,7 @@ wait_for 30 "s3d" test -s "$LAB_TMP/port"
 read -r port < "$LAB_TMP/port"
 LAB_STORE=rgw LAB_S3_ENDPOINT=http://127.0.0.1:$port LAB_S3_BUCKET=matrix LAB_S3_REGION=us-east-1
 LAB_S3_ACCESS_KEY=TESTKEY LAB_S3_SECRET_KEY=TESTSECRET
+store_env
 
 HOST=
 hosts=0
