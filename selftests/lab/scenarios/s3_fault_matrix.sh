@@ -9,7 +9,7 @@
 # again at once. After each round the volume moves to a host that has nothing but the store, and
 # is read there whole.
 #
-# Reduced: a round is one fault on all operations at once; full: each operation by itself, too.
+# S3_FAULTS=NAME|NAME... in the environment selects some. Reduced: a round is one fault on all operations at once; full: each operation by itself, too.
 
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
@@ -30,7 +30,6 @@ faults()
 		status_500       none every=2 status=500
 		status_503       none every=2 status=503
 		retry_after      none every=3 status=503 retry_after=1
-		too_many         none every=2 status=429
 		slow_bodies      none slow=150000
 		truncated        none every=2 truncate=100
 		reset_before     none every=2 reset_before
@@ -43,17 +42,15 @@ faults()
 		bad_xml          none every=2 bad_xml
 		error_in_200     none every=2 status200_error
 		clock_skew       none skew=5400
-		clock_skew_back  none skew=-5400
 		closed_idle      none close_idle
 		stalled_idle     none every=2 stall_idle
 		outage_500       EIO  status=500
-		outage_reset     EIO  reset_before
 		outage_hang      EIO  hang_before
 	END
 }
 
-# s3d METHOD PATH [BODY]: its answer's body.
-s3d()
+# server METHOD PATH [BODY]: its answer's body.
+server()
 {
 	printf '%s %s HTTP/1.1\r\nHost: s3d\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' \
 		"$1" "$2" "$(printf %s "${3-}" | wc -c)" "${3-}" |
@@ -90,12 +87,12 @@ works() # METHOD PATH [BODY]: for wait_for
 others()
 {
 	refused=0
+	call remove DELETE /api/exports/old
 	call create PUT /api/exports/tmp '{"size": 4194304}'
 	call list GET /api/exports
 	[ "$STATUS" != 200 ] || grep -q '"vm"' "$LAB_TMP/call" || fail "$name: the list lacks vm"
 	call detach POST /api/exports/tmp/detach
 	call attach POST /api/exports/tmp/attach
-	call remove DELETE '/api/exports/tmp?force=1'
 	case " $1 " in
 	*" head "*)
 		lab_status=0
@@ -121,9 +118,17 @@ move()
 		cache.index_bytes=1M
 }
 
+# missed OPERATION ERRORS "OPERATIONS": may the fault have passed this one by? Where an operation hung that had to
+# come before; alone it has its own round.
+missed()
+{
+	[ "$2" = EIO ] && [ "$3" != "$1" ] && [ "$1" != get ] && [ "$1" != put ]
+}
+
 round() # NAME ERRORS "OPERATIONS" FAULT
 {
 	name=$1
+	wait_for "$recovery_s" "$name: a volume to remove" works PUT /api/exports/old '{"size": 4194304}'
 	rules=
 	for op in $3; do
 		rule=$4
@@ -132,28 +137,31 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 		rules="${rules}op=$op $rule
 "
 	done
-	s3d PUT /_s3d/faults "$rules"
+	server PUT /_s3d/faults "$rules"
 	load_s=$seconds
 	case $name in outage*) load_s=$((bound * 2)) ;; esac
 	oracle_start "$dev" --seconds "$load_s" --tolerate --threads 4 --read 40 --max-bytes 64K
 	others "$3"
 	oracle_wait "$((load_s + longest_ms / 1000))"
 	oracle_read
-	s3d GET /_s3d/stats > "$LAB_TMP/stats"
-	s3d PUT /_s3d/faults ""
+	server GET /_s3d/stats > "$LAB_TMP/stats"
+	server PUT /_s3d/faults ""
 
 	back=$(now_ms)
 	wait_for "$recovery_s" "$name: upload" works POST /api/exports/vm/drain
-	wait_for "$recovery_s" "$name: create" works PUT /api/exports/tmp '{"size": 4194304}'
-	wait_for "$recovery_s" "$name: remove" works DELETE '/api/exports/tmp?force=1'
+	for volume in tmp old; do
+		wait_for "$recovery_s" "$name: create" works PUT "/api/exports/$volume" '{"size": 4194304}'
+		wait_for "$recovery_s" "$name: remove" works DELETE "/api/exports/$volume"
+	done
 	back=$(($(now_ms) - back))
 
 	for op in $3; do
 		fired=$(jsonq "$LAB_TMP/stats" "" rules."$(position "$op" "$3")".fired)
 		# shellcheck disable=SC2154 # read from the oracle's status
-		printf '%-7s %-15s %5s %8s %6s %7s %8s %8s\n' "$op" "$name" "$fired" "$acked" "$errors" \
+		printf '%-7s %-15s %5s %8s %6s %7s %8s %8s\n' "$op" "$name" "$fired" "$((acked + reads))" "$errors" \
 			"$refused" "$max_ms" "$back" >> "$table"
-		[ "$fired" -gt 0 ] || fail "$name: no $op met it: $(cat "$LAB_TMP/stats")"
+		[ "$fired" -gt 0 ] || missed "$op" "$2" "$3" ||
+			fail "$name: no $op met it: $(cat "$LAB_TMP/stats")"
 	done
 	tail -n "$(echo "$3" | wc -w)" "$table" >&9
 	[ "$2" != none ] || [ "$errors" = 0 ] || fail "$name: $errors requests of the guest failed"
@@ -197,7 +205,7 @@ oracle_wait
 works POST /api/exports/vm/drain
 
 # Not from a pipe: what fails must fail here.
-faults > "$LAB_TMP/faults"
+faults | grep -E "^(${S3_FAULTS:-.*}) " > "$LAB_TMP/faults"
 while read -r fault errors_allowed how <&8; do
 	round "$fault" "$errors_allowed" "$operations" "$how"
 	[ "$LAB_FULL" = 1 ] || continue
