@@ -48,7 +48,31 @@ const struct config_option config_options[] = {
 	OPT("daemon", "metrics", CONFIG_BOOL, metrics, "yes", 0, 0,
 	    "serve /metrics on the API socket"),
 	OPT("store", "url", CONFIG_STRING, store_url, "file://" CONFIG_STORE_DIR_DEFAULT, 1, 1024,
-	    "object store: file:///DIRECTORY; the directory must exist, but for the default"),
+	    "object store: file:///DIRECTORY (it must exist, but for the default) or s3://BUCKET/PREFIX"),
+	OPT("store", "endpoint", CONFIG_STRING, store_endpoint, "", 0, 512,
+	    "of S3: https://HOST[:PORT]; empty = AWS_ENDPOINT_URL, else AWS in the region"),
+	OPT("store", "region", CONFIG_STRING, store_region, "", 0, 63,
+	    "of S3; empty = AWS_REGION, AWS_DEFAULT_REGION, or us-east-1"),
+	OPT("store", "path_style", CONFIG_STRING, store_path_style, "auto", 0, 8,
+	    "of S3: bucket in the path (yes) or in the host name (no); auto = yes if an endpoint is given"),
+	OPT("store", "ca_file", CONFIG_PATH, store_ca_file, "", 0, 1024,
+	    "of S3: PEM file of the CAs that are trusted; empty = the system's"),
+	OPT("store", "tls_verify", CONFIG_BOOL, store_tls_verify, "yes", 0, 0,
+	    "of S3: verify the endpoint's certificate"),
+	OPT("store", "access_key_id", CONFIG_STRING, store_access_key_id, "", 0, 128,
+	    "of S3; empty = credentials_file, the environment, or the shared file"),
+	OPT("store", "secret_access_key", CONFIG_STRING, store_secret_access_key, "", 0, 256,
+	    "of S3; this file should not be readable by others then"),
+	OPT("store", "secret_key_file", CONFIG_PATH, store_secret_key_file, "", 0, 1024,
+	    "of S3: a file that holds the secret alone, instead of secret_access_key"),
+	OPT("store", "credentials_file", CONFIG_PATH, store_credentials_file, "", 0, 1024,
+	    "of S3: shared credentials file, read again when the store refuses what it had"),
+	OPT("store", "profile", CONFIG_STRING, store_profile, "", 0, 128,
+	    "of S3: section of the credentials file; empty = AWS_PROFILE, or default"),
+	OPT("store", "max_connections", CONFIG_UINT, store_max_connections, "64", 4, 1024,
+	    "of S3: connections at most"),
+	OPT("store", "single_host", CONFIG_BOOL, store_single_host, "no", 0, 0,
+	    "of S3: accept an endpoint without conditional PUT; this must be the only host that uses the prefix"),
 	OPT("store", "fault", CONFIG_STRING, store_fault, "", 0, 2048,
 	    "inject faults into the store (tests and drills only)"),
 	OPT("upload", "dirty_bytes", CONFIG_SIZE, upload_dirty_bytes, "64M", 1 * MiB, TiB,
@@ -345,6 +369,15 @@ static void check_whole(struct parse *p)
 		complain(p, "cache.host_max_bytes (%llu) is less than upload.dirty_bytes (%llu)",
 			 (unsigned long long)c->host_max_bytes,
 			 (unsigned long long)c->upload_dirty_bytes);
+	if (strcmp(c->store_path_style, "auto") && strcmp(c->store_path_style, "yes") &&
+	    strcmp(c->store_path_style, "no"))
+		complain(p, "store.path_style is \"%s\": it must be yes, no or auto",
+			 c->store_path_style);
+	if (!c->store_access_key_id[0] !=
+		    (!c->store_secret_access_key[0] && !c->store_secret_key_file[0]) ||
+	    (c->store_secret_access_key[0] && c->store_secret_key_file[0]))
+		complain(p, "store.access_key_id goes with one of store.secret_access_key and "
+			    "store.secret_key_file");
 	if (!strcmp(c->state_dir, c->cache_dir))
 		complain(p, "daemon.state_dir and daemon.cache_dir are the same directory, %s",
 			 c->state_dir);

@@ -22,6 +22,11 @@ struct config {
 	uint64_t metrics; /* bool */
 	/* [store] */
 	char *store_url, *store_fault;
+	char *store_endpoint, *store_region, *store_path_style, *store_ca_file;
+	char *store_access_key_id, *store_secret_access_key, *store_secret_key_file;
+	char *store_credentials_file, *store_profile;
+	uint64_t store_tls_verify, store_single_host; /* bool */
+	uint64_t store_max_connections;
 	/* [upload] */
 	uint64_t upload_dirty_bytes, upload_age_s, upload_age_min_s, zstd_level;
 	/* [cache] */

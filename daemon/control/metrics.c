@@ -50,6 +50,25 @@ static const struct metric engine_metrics[] = {
 	ENGINE("fetch_inflight_bytes", "gauge", fetch.inflight_bytes, "Bytes being fetched."),
 };
 
+#define S3(n, t, field, h)                                                              \
+	{                                                                               \
+		"glidefs_store_" n, t, h, offsetof(struct store_s3_stats, field), 0 \
+	}
+static const struct metric s3_metrics[] = {
+	S3("requests_total", "counter", requests, "Requests sent to the S3 endpoint, tries included."),
+	S3("retries_total", "counter", retries, "Requests sent again."),
+	S3("throttled_total", "counter", throttled, "Answers that asked to slow down."),
+	S3("failures_total", "counter", failures, "Requests without a usable answer: transport, 5xx."),
+	S3("connections_total", "counter", connections, "Connections opened."),
+	S3("sent_bytes_total", "counter", sent_bytes, "Bytes of bodies sent."),
+	S3("received_bytes_total", "counter", received_bytes, "Bytes of bodies received."),
+	S3("running_requests", "gauge", running, "Requests on a connection."),
+	S3("queued_requests", "gauge", queued, "Requests that wait for a connection."),
+	S3("breaker_state", "gauge", breaker, "0 closed; 1 half open, one trial request at a time; 2 open, nothing is sent."),
+	S3("breaker_opens_total", "counter", breaker_opens, "Times the circuit breaker opened."),
+	S3("probed", "gauge", probed, "1 when it is known what the endpoint supports."),
+};
+
 static const struct metric volume_metrics[] = {
 	VOLUME("size_bytes", "gauge", root.size_bytes, "Size of the device."),
 	VOLUME("generation", "gauge", root.generation, "Ownership generation."),
@@ -195,6 +214,24 @@ static void print_host(FILE *f, struct host *h)
 	fprintf(f, "glidefs_pending_creates %u\n", s.pending);
 }
 
+static void print_store(FILE *f, const struct store *store)
+{
+	struct store_s3_stats s;
+
+	if (!store_s3_stats(store, &s))
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(s3_metrics); i++) {
+		const struct metric *m = &s3_metrics[i];
+
+		head(f, m->name, m->type, m->help);
+		fprintf(f, "%s", m->name);
+		print_value(f, m, field(&s, m));
+	}
+	head(f, "glidefs_store_problem", "gauge",
+	     "1 if an operator must mend something about the store; /health says what.");
+	fprintf(f, "glidefs_store_problem %d\n", s.problem[0] != 0);
+}
+
 char *metrics_text(struct host *h, struct engine *e, size_t *len)
 {
 	struct engine_stats es;
@@ -214,6 +251,7 @@ char *metrics_text(struct host *h, struct engine *e, size_t *len)
 		fprintf(f, "%s", m->name);
 		print_value(f, m, field(&es, m));
 	}
+	print_store(f, engine_store(e));
 	print_volumes(f, h);
 	print_events(f);
 	fclose(f);

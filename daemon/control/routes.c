@@ -285,6 +285,7 @@ static struct json_object *summary_json(const struct host_summary *s)
 static void get_health(struct api_request *req)
 {
 	const struct host_config *c = host_cfg(api_host(req->api));
+	struct store_s3_stats store;
 	struct host_summary s;
 	struct json_object *o;
 
@@ -294,6 +295,8 @@ static void get_health(struct api_request *req)
 	add_str(o, "state_dir", c->state_dir);
 	add_str(o, "cache_dir", c->cache_dir);
 	add_str(o, "store", engine_store(api_engine(req->api))->url);
+	if (store_s3_stats(engine_store(api_engine(req->api)), &store) && store.problem[0])
+		add_str(o, "store_problem", store.problem);
 	respond(req, 200, o);
 }
 

@@ -253,7 +253,7 @@ static bool buf_grow(struct s3_req *req, uint64_t n, uint64_t limit)
 	uint64_t want = req->got + n, room = req->buf_room;
 	char *buf;
 
-	if (want <= room)
+	if (req->buf && want <= room)
 		return true;
 	if (!room)
 		room = req->answer.has_length ? MIN(req->answer.length, GROW_FIRST) : GROW_FIRST;

@@ -168,7 +168,7 @@ void s3_req_submit(struct s3 *s3, struct s3_req *req)
 	int r = 0;
 
 	req->s3 = s3;
-	req->tries = req->skew_tries = req->reload_tries = 0;
+	req->tries = req->bad_tries = req->skew_tries = req->reload_tries = 0;
 	req->ambiguous = false;
 	req->body_bytes = 0;
 	for (int i = 0; i < req->iovcnt; i++)
@@ -338,7 +338,7 @@ static void req_again(struct s3 *s3, struct s3_req *req, const struct s3_verdict
 	uint64_t now = now_ns(), until = now;
 	bool bad = v->res == -EPROTO || v->res == -ENODATA;
 
-	if (!may_repeat(req) || (bad && req->tries >= BAD_ANSWERS_MAX)) {
+	if (!may_repeat(req) || (bad && ++req->bad_tries >= BAD_ANSWERS_MAX)) {
 		req_finish(l, req, v->res);
 		return;
 	}
@@ -374,6 +374,8 @@ static void req_ended(struct s3 *s3, struct s3_req *req, CURLcode code)
 	count(&l->stats.failures, v.sick);
 	count(&l->stats.throttled, v.class == S3_THROTTLE);
 	breaker_report(s3, req, true, !v.sick);
+	if (v.sick)
+		s3_probe_heard(s3, s3->caps.probed); /* nobody waits for it to get well */
 	if (v.res && mutates && !v.definite)
 		req->ambiguous = true;
 	if (v.class == S3_SKEW && req->skew_tries++ < SKEW_TRIES_MAX && skew_correct(s3, req)) {
@@ -384,7 +386,8 @@ static void req_ended(struct s3 *s3, struct s3_req *req, CURLcode code)
 		req_again(s3, req, &v);
 		return;
 	}
-	if (v.advice)
+	/* What a HEAD cannot say, the GET that follows does. */
+	if (v.advice && (req->method != S3_HEAD || !req->answer.status))
 		problem_of(s3, req, &v);
 	else if (!v.res)
 		problem_mended(s3, req);

@@ -221,7 +221,7 @@ struct s3_req {
 	uint64_t body_bytes, pause_until_ns, attempt_ns;
 	char payload[2 * SHA256_LEN + 1]; /* "" = not hashed yet */
 	int hash_res;
-	unsigned int tries, skew_tries, reload_tries;
+	unsigned int tries, bad_tries, skew_tries, reload_tries;
 	/* Of the current try. */
 	CURL *easy;
 	struct curl_slist *headers;

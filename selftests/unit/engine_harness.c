@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* See engine_harness.h. Requests complete on workers; each hreq has its own lock. */
 #include "selftests/unit/engine_harness.h"
+#include "selftests/unit/s3_server.h"
 #include "engine/volume_priv.h"
 
 #include <ftw.h>
@@ -12,6 +13,22 @@
 #include <cmocka.h>
 
 #define REQ_PATIENCE_NS (60 * NSEC_PER_SEC)
+
+/* The S3 server of GFS_TEST_ENGINE, one for all tests of a program. */
+static struct s3_server server;
+
+static bool on_s3(void)
+{
+	const char *on = getenv("GFS_TEST_ENGINE");
+
+	if (!on || server.endpoint[0])
+		return on != NULL;
+	if (!strcmp(on, "s3d"))
+		s3_server_start(&server, NULL);
+	else if (strcmp(on, "s3") || !s3_server_environment(&server))
+		fail_msg("GFS_TEST_ENGINE=%s: s3d, or s3 with GFS_TEST_S3", on);
+	return true;
+}
 
 void harness_init(struct harness *h)
 {
@@ -62,10 +79,16 @@ void harness_fini(struct harness *h)
 
 void harness_start(struct harness *h)
 {
-	char url[128], err[256] = "";
+	struct store_options o = {.fault = "seed=1"};
+	char url[128], err[512] = "";
 
 	snprintf(url, sizeof(url), "file://%s/store", h->dir);
-	if (store_open(url, "seed=1", &h->store, err, sizeof(err)))
+	if (on_s3()) {
+		o.s3 = server.options;
+		snprintf(url, sizeof(url), "s3://" S3_SERVER_BUCKET "/%s",
+			 strrchr(h->dir, '/') + 1);
+	}
+	if (store_open_with(url, &o, &h->store, err, sizeof(err)))
 		fail_msg("store_open: %s", err);
 	h->cfg.cache_dir = h->cache_dir;
 	assert_int_equal(engine_create(&h->cfg, h->store, &h->e), 0);

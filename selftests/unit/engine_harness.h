@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * An engine over a file store in temporary directories, and requests submitted to a volume from a
- * test's thread. Functions assert (cmocka) unless they return an error.
+ * test's thread. Functions assert (cmocka) unless they return an error. With GFS_TEST_ENGINE=s3d it
+ * is over an S3 store on a server of its own, with s3 on that of GFS_TEST_S3.
  */
 #ifndef GFS_UNIT_ENGINE_HARNESS_H
 #define GFS_UNIT_ENGINE_HARNESS_H

@@ -275,7 +275,7 @@ static void reads_survive_resets_errors_and_truncation(void **state)
 			      "op=get truncate=4 skip=4 count=2\n");
 	assert_int_equal(get_str(st, "k", buf, sizeof(buf), NULL), 10);
 	assert_int_equal(s3_server_stat(&srv, "ops.get"), 7);
-	assert_true(stats().retries >= 6);
+	assert_true(stats().retries >= 5); /* one was curl's own */
 }
 
 static void truncated_for_good_is_no_data(void **state)
@@ -347,7 +347,7 @@ static void a_refusal_before_the_work_is_repeated(void **state)
 		"op=put status=503 count=2", "op=put status=429 count=2",
 		"op=put status=409 count=2", "op=put reset_body=0 count=1",
 		"op=put reset_body=100000 count=1"};
-	size_t n = 3 * MiB;
+	size_t n = 32 * MiB; /* more than the sockets hold */
 	char *body = malloc(n + 1);
 
 	assert_non_null(body);
@@ -360,7 +360,8 @@ static void a_refusal_before_the_work_is_repeated(void **state)
 
 		snprintf(key, sizeof(key), "k%zu", i);
 		s3_server_rules(&srv, rules[i]);
-		op = put_once(key, body, STORE_IF_NONE_MATCH, in_ms(20000));
+		op = put_once(key, strncmp(rules[i], "op=put reset_body", 17) ? "v" : body,
+			      STORE_IF_NONE_MATCH, in_ms(20000));
 		if (op.res)
 			print_message("%s: %d\n", rules[i], op.res);
 		assert_int_equal(op.res, 0);
@@ -577,7 +578,7 @@ static void a_store_opens_while_its_server_is_down(void **state)
 
 	snprintf(gone.endpoint, sizeof(gone.endpoint), "http://127.0.0.1:1");
 	gone.options.endpoint = gone.endpoint;
-	gone.options.probe_wait_ns = 20 * NSEC_PER_MSEC;
+	gone.options.probe_wait_ns = 60 * NSEC_PER_SEC;
 	st = s3_server_open(&gone);
 	assert_true(now_ns() - start < 10 * NSEC_PER_SEC);
 	op = put_once("k", "v", STORE_IF_NONE_MATCH, in_ms(300));
@@ -663,18 +664,17 @@ static void connections_are_bounded_and_kept(void **state)
 	free(op);
 }
 
-static void reads_pass_uploads_that_crawl(void **state)
+static void reads_do_not_wait_for_uploads(void **state)
 {
-	struct many m = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 40, 0};
-	struct store_op op[40];
+	struct many m = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 16, 0};
 	struct iovec iov = {calloc(1, 256 * KiB), 256 * KiB};
-	char keys[40][16], buf[16];
-	uint64_t start;
+	struct store_op op[16];
+	char keys[16][16], buf[16];
 
 	assert_int_equal(put_str(st, "k", "0123456789", STORE_IF_NONE_MATCH, NULL), 0);
-	/* Each takes two seconds: 40 of them, 8 at once, ten. */
+	/* As many as there are connections; each takes two seconds. */
 	s3_server_rules(&srv, "op=put slow=131072");
-	for (int i = 0; i < 40; i++) {
+	for (int i = 0; i < 16; i++) {
 		snprintf(keys[i], sizeof(keys[i]), "up/%d", i);
 		op[i] = (struct store_op){.type = STORE_PUT,
 					  .prio = STORE_PRIO_UPLOAD,
@@ -686,12 +686,12 @@ static void reads_pass_uploads_that_crawl(void **state)
 					  .ctx = &m};
 		store_submit(st, &op[i]);
 	}
-	start = now_ns();
+	while (stats().running < 8)
+		usleep(1000);
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(get_str(st, "k", buf, sizeof(buf), NULL), 10);
-	assert_true(now_ns() - start < 2 * NSEC_PER_SEC);
 	pthread_mutex_lock(&m.lock);
-	assert_true(m.left > 20);
+	assert_int_equal(m.left, 16);
 	pthread_mutex_unlock(&m.lock);
 	many_wait(&m);
 	assert_int_equal(m.bad, 0);
@@ -747,7 +747,7 @@ int main(void)
 		T(a_store_opens_while_its_server_is_down),
 		T(a_server_that_returns_is_used_again),
 		T(connections_are_bounded_and_kept),
-		T(reads_pass_uploads_that_crawl),
+		T(reads_do_not_wait_for_uploads),
 		T(connections_closed_by_the_server_are_not_missed),
 	};
 	const struct CMUnitTest environment[] = {CONTRACT(E)};
