@@ -35,6 +35,11 @@ store_config()
 {
 	echo "store.url=$(store_url "$@")"
 	[ "$LAB_STORE" != file ] || return 0
+	echo "store.endpoint=$LAB_S3_ENDPOINT"
+	echo "store.region=$LAB_S3_REGION"
+	echo "store.path_style=yes"
+	echo "store.access_key_id=$LAB_S3_ACCESS_KEY"
+	echo "store.secret_access_key=$LAB_S3_SECRET_KEY"
 }
 
 # store_make [NAME]: the directory that file:// wants to find.

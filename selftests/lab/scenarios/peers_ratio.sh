@@ -23,7 +23,7 @@ mount_peer()
 	modprobe fuse 2> "$LAB_TMP/modprobe" || :
 	mkdir -p "$LAB_MNT/s3backer"
 	s3backer --accessId="$LAB_S3_ACCESS_KEY" --accessKey="$LAB_S3_SECRET_KEY" \
-		--baseURL="$LAB_S3_ENDPOINT/" --region="$LAB_S3_REGION" --authVersion=aws4 \
+		--baseURL="$LAB_S3_ENDPOINT/" --authVersion=aws4 \
 		--prefix="$LAB_NAME/s3backer/" --blockSize=64k --size="${size_mb}m" \
 		--blockCacheSize=$((size_mb * 16 / 4)) --noAutoDetect --force -f \
 		"$LAB_S3_BUCKET" "$LAB_MNT/s3backer" < /dev/null >> "$LAB_TMP/s3backer.log" 2>&1 9>&- &
