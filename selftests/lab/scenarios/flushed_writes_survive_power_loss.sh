@@ -14,6 +14,7 @@
 . "$LAB/scenarios/oracle.lib"
 
 cuts=5
+[ "$LAB_STORE" = file ] || cuts=3
 [ "$LAB_FULL" = 0 ] || cuts=20
 journal=$LAB_MNT/store/oracle.journal
 cache_disk=$(lab_disk cache)

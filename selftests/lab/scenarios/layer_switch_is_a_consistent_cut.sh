@@ -10,6 +10,7 @@
 . "$LAB/lab.sh"
 
 images=12
+[ "$LAB_STORE" = file ] || images=6
 [ "$LAB_FULL" = 0 ] || images=200
 status=$LAB_TMP/causal.status
 
