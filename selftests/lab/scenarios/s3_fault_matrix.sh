@@ -108,7 +108,7 @@ others()
 move()
 {
 	[ -z "$HOST" ] || {
-		glidefs detach vm
+		works POST /api/exports/vm/detach > "$LAB_TMP/call" || fail "$name: $(cat "$LAB_TMP/call")"
 		daemon_stop "$HOST"
 	}
 	hosts=$((hosts + 1))
@@ -168,8 +168,8 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 	[ "$max_ms" -le "$longest_ms" ] || fail "$name: a request took $max_ms ms"
 
 	move
-	glidefs attach vm
-	dev=$(volume_dev vm)
+	works POST /api/exports/vm/attach > "$LAB_TMP/call" || fail "$name: $(cat "$LAB_TMP/call")"
+	dev=$(sed -n 's/.*"device":"\([^"]*\)".*/\1/p' "$LAB_TMP/call")
 	oracle_verify "$dev" --no-buffered > "$LAB_TMP/verified"
 }
 
