@@ -122,7 +122,7 @@ static int url_split(struct s3_target *t, const char *url, char *err, size_t err
 		return -ENOMEM;
 	memcpy(t->prefix, prefix, n);
 	t->prefix[n] = '\0';
-	if (n && store_key_check(t->prefix, false)) {
+	if (*prefix && store_key_check(t->prefix, false)) {
 		snprintf(err, err_len,
 			 "store URL '%.200s': the prefix is parts joined by '/', none empty or "
 			 "beginning with a dot, %d bytes at most",

@@ -23,6 +23,8 @@ struct harness {
 
 /* A new temporary directory; configuration with small budgets, no upload by itself, 2 workers. */
 void harness_init(struct harness *h);
+/* Skips the test unless the store is the directory DIR/store, which it changes itself. */
+void harness_needs_store_dir(void);
 /* Removes the directory; everything must be closed. */
 void harness_fini(struct harness *h);
 /* Another host on the same store: fresh cache directory `name`, own store handle. */

@@ -216,6 +216,7 @@ static void layer_switch_is_a_consistent_cut(void **state __unused)
 	pthread_t thread;
 	unsigned int nr;
 
+	harness_needs_store_dir();
 	harness_init(&h);
 	harness_start(&h);
 	harness_create(&h, "cut", 64 * MiB, 64 * KiB);

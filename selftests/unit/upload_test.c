@@ -546,6 +546,7 @@ static void corrupt_base_fails_the_upload_and_stays_retryable(void **state)
 	struct fmt_err err = {""};
 	struct volume_info info;
 
+	harness_needs_store_dir();
 	harness_init(&h);
 	h.cfg.store_timeout_ns = 500 * NSEC_PER_MSEC;
 	harness_start(&h);
