@@ -370,7 +370,8 @@ static int probe_wait(struct s3 *s3, uint64_t wait_ns, char *err, size_t err_len
 	while (!s3->probe_heard && !cond_wait_until(&s3->cond, &s3->lock, until))
 		;
 	if (s3->probe_said == S3_PROBE_UNSUPPORTED && !s3->single_host) {
-		snprintf(err, err_len, "store %.120s: %s", s3->s.url, s3->problem);
+		snprintf(err, err_len, "store %.120s: %s", s3->s.url,
+			 s3->problem[S3_ABOUT_FITNESS].text);
 		r = -EOPNOTSUPP;
 	}
 	pthread_mutex_unlock(&s3->lock);
@@ -412,7 +413,7 @@ static int options_take(struct s3 *s3, const char *url, const struct store_s3_op
 		r = s3_creds_source_init(&s3->source, o, err, err_len);
 	/* A file that is not there yet is read when it is needed: a host must start. */
 	if (!r && s3_creds_load(&s3->source, &s3->creds, why, sizeof(why)))
-		s3_problem(s3, "%s", why);
+		s3_problem(s3, S3_ABOUT_CREDENTIALS, "%s", why);
 	return r;
 }
 

@@ -14,7 +14,6 @@
 #include "store/s3_priv.h"
 #include "lib/log.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -29,7 +28,6 @@
 #define SKEW_TRIES_MAX    2
 #define SILENT_NS         (1 * NSEC_PER_SEC) /* a try that ended unanswered after this long is one */
 #define POLL_MAX_MS       1000
-#define PROBLEM_AGAIN_NS  (60 * NSEC_PER_SEC)
 #define NR_PRIO           4
 
 struct s3_loop {
@@ -237,41 +235,6 @@ static uint64_t pause_ns(unsigned int tries)
 	return ns / 2 + ns / 2 * (rnd % 1024) / 1024;
 }
 
-static const char *where(const struct s3_req *req)
-{
-	static const char *const names[] = {
-		[S3_GET] = "GET", [S3_PUT] = "PUT", [S3_HEAD] = "HEAD", [S3_DELETE] = "DELETE"};
-
-	return req->list ? "LIST" : names[req->method];
-}
-
-/* Say what an operator must mend. */
-static void problem_of(struct s3 *s3, const struct s3_req *req, const struct s3_verdict *v)
-{
-	const struct s3_answer *a = &req->answer;
-	char region[96] = "";
-
-	s3->problem_from = req->list ? (int)S3_DELETE + 1 : (int)req->method;
-	if (a->has_error && a->error.region[0])
-		snprintf(region, sizeof(region), " (the server says region %s)", a->error.region);
-	if (!a->status)
-		s3_problem(s3, "%s: %s; %s", s3->target.base, req->curl_error, v->advice);
-	else
-		s3_problem(s3, "%s of %s refused by %s: %ld %s%s%s%s; %s", where(req),
-			   s3->target.bucket, s3->target.base, a->status,
-			   a->has_error ? a->error.code : "",
-			   a->has_error && a->error.message[0] ? ": " : "",
-			   a->has_error ? a->error.message : "", region, v->advice);
-}
-
-static void problem_mended(struct s3 *s3, const struct s3_req *req)
-{
-	int from = req->list ? (int)S3_DELETE + 1 : (int)req->method;
-
-	if (s3->problem_from == from && s3->caps.probed != S3_PROBE_UNSUPPORTED)
-		s3_problem(s3, "%s", "");
-}
-
 static bool creds_reload(struct s3 *s3)
 {
 	struct s3_creds n = {0};
@@ -279,12 +242,13 @@ static bool creds_reload(struct s3 *s3)
 	bool changed;
 
 	if (s3_creds_load(&s3->source, &n, err, sizeof(err))) {
-		s3_problem(s3, "%s", err);
+		s3_problem(s3, S3_ABOUT_CREDENTIALS, "%s", err);
 		return false;
 	}
 	changed = !s3_creds_equal(&n, &s3->creds);
 	s3_creds_free(&s3->creds);
 	s3->creds = n;
+	s3_mended(s3, S3_ABOUT_CREDENTIALS);
 	return changed;
 }
 
@@ -313,21 +277,8 @@ static void breaker_report(struct s3 *s3, const struct s3_req *req, bool known, 
 	enum s3_breaker_state before = b->state;
 
 	s3_breaker_result(b, known, good, now_ns());
-	if (before == S3_BREAKER_CLOSED && b->state == S3_BREAKER_OPEN) {
-		s3->problem_from = -1;
-		s3_problem(s3,
-			   "%s does not answer: %s; %u requests failed in a row, one at a time "
-			   "is tried from now on",
-			   s3->target.base,
-			   req->curl_error[0]   ? req->curl_error
-			   : req->answer.status ? req->answer.error.code
-						: "no answer in time",
-			   b->failures);
-	} else if (before != S3_BREAKER_CLOSED && b->state == S3_BREAKER_CLOSED) {
-		log_info("store %s: %s answers again", s3->s.url, s3->target.base);
-		if (s3->problem_from == -1)
-			s3_problem(s3, "%s", "");
-	}
+	if (before == S3_BREAKER_CLOSED && b->state == S3_BREAKER_OPEN)
+		s3_report_down(s3, req, b->failures);
 	gauge(&l->stats.breaker_opens, b->opens);
 }
 
@@ -338,17 +289,17 @@ static void req_again(struct s3 *s3, struct s3_req *req, const struct s3_verdict
 	uint64_t now = now_ns(), until = now;
 	bool bad = v->res == -EPROTO || v->res == -ENODATA;
 
+	if (v->class == S3_THROTTLE && req->answer.retry_after_s) {
+		uint64_t s = MIN(req->answer.retry_after_s, RETRY_AFTER_MAX_S);
+
+		l->hold_ns = MAX(l->hold_ns, now + s * NSEC_PER_SEC);
+	}
 	if (!may_repeat(req) || (bad && ++req->bad_tries >= BAD_ANSWERS_MAX)) {
 		req_finish(l, req, v->res);
 		return;
 	}
 	if (v->class == S3_AGAIN || v->class == S3_THROTTLE)
 		until += pause_ns(req->tries);
-	if (v->class == S3_THROTTLE && req->answer.retry_after_s) {
-		uint64_t s = MIN(req->answer.retry_after_s, RETRY_AFTER_MAX_S);
-
-		l->hold_ns = MAX(l->hold_ns, now + s * NSEC_PER_SEC);
-	}
 	if (until >= req->deadline_ns) {
 		req_finish(l, req, v->res);
 		return;
@@ -376,6 +327,8 @@ static void req_ended(struct s3 *s3, struct s3_req *req, CURLcode code)
 	breaker_report(s3, req, true, !v.sick);
 	if (v.sick)
 		s3_probe_heard(s3, s3->caps.probed); /* nobody waits for it to get well */
+	else
+		s3_mended(s3, S3_ABOUT_CONNECTION);
 	if (v.res && mutates && !v.definite)
 		req->ambiguous = true;
 	if (v.class == S3_SKEW && req->skew_tries++ < SKEW_TRIES_MAX && skew_correct(s3, req)) {
@@ -386,11 +339,10 @@ static void req_ended(struct s3 *s3, struct s3_req *req, CURLcode code)
 		req_again(s3, req, &v);
 		return;
 	}
-	/* What a HEAD cannot say, the GET that follows does. */
-	if (v.advice && (req->method != S3_HEAD || !req->answer.status))
-		problem_of(s3, req, &v);
+	if (v.advice)
+		s3_report(s3, req, &v);
 	else if (!v.res)
-		problem_mended(s3, req);
+		s3_mended(s3, s3_about(req));
 	if (v.class == S3_AGAIN || v.class == S3_THROTTLE)
 		req_again(s3, req, &v);
 	else
@@ -461,7 +413,8 @@ static bool room_for(const struct s3 *s3, enum store_prio prio)
 	case STORE_PRIO_PREFETCH:
 		return bulk < max * 3 / 4;
 	case STORE_PRIO_UPLOAD:
-		return bulk < max * 3 / 4 && n[STORE_PRIO_UPLOAD] < max / 2;
+		return !n[STORE_PRIO_UPLOAD] ||
+		       (bulk < max * 3 / 4 && n[STORE_PRIO_UPLOAD] < max / 2);
 	}
 	return false;
 }
@@ -701,32 +654,6 @@ void s3_stats_read(struct s3 *s3, struct store_s3_stats *out)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 	pthread_mutex_lock(&s3->lock);
 	out->probed = s3->probe_said != S3_PROBE_UNKNOWN;
-	snprintf(out->problem, sizeof(out->problem), "%s", s3->problem);
 	pthread_mutex_unlock(&s3->lock);
-}
-
-void s3_problem(struct s3 *s3, const char *fmt, ...)
-{
-	char text[sizeof(s3->problem)];
-	uint64_t now = now_ns();
-	bool tell, mended;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	pthread_mutex_lock(&s3->lock);
-	mended = !text[0] && s3->problem[0];
-	tell = text[0] &&
-	       (strcmp(text, s3->problem_logged) || now - s3->problem_ns >= PROBLEM_AGAIN_NS);
-	memcpy(s3->problem, text, sizeof(text));
-	if (tell) {
-		memcpy(s3->problem_logged, text, sizeof(text));
-		s3->problem_ns = now;
-	}
-	pthread_mutex_unlock(&s3->lock);
-	if (tell)
-		log_err("store %s: %s", s3->s.url, text);
-	else if (mended)
-		log_info("store %s: mended", s3->s.url);
+	s3_problem_read(s3, out->problem, sizeof(out->problem));
 }

@@ -284,13 +284,24 @@ struct s3_caps {
 
 struct s3_probe;
 int s3_probe_new(struct s3 *s3) __must_check;
-/* Start, or start again after an error; does nothing while it runs or when all is known. */
-void s3_probe_kick(struct s3 *s3);
 /* Called by the loop at each turn; the time of the next wanted call, 0 = none. */
 uint64_t s3_probe_tick(struct s3 *s3, uint64_t now);
 void s3_probe_free(struct s3 *s3);
 
 /* ---- s3.c ---- */
+
+/* What a problem is about. The first ones are those of enum s3_method. */
+enum s3_about {
+	S3_ABOUT_GET,
+	S3_ABOUT_PUT,
+	S3_ABOUT_HEAD,
+	S3_ABOUT_DELETE,
+	S3_ABOUT_LIST,
+	S3_ABOUT_CONNECTION,
+	S3_ABOUT_CREDENTIALS,
+	S3_ABOUT_FITNESS, /* conditional PUT */
+	S3_ABOUT_NR
+};
 
 struct s3 {
 	struct store s;
@@ -315,19 +326,29 @@ struct s3 {
 	pthread_cond_t cond;
 	bool probe_heard;
 	enum s3_probed probe_said;
-	char problem[320], problem_logged[320];
-	uint64_t problem_ns;
-	int problem_from; /* the loop's: enum s3_method, or -1: the connection */
+	struct s3_problem {
+		char text[320];
+		bool there;
+		uint64_t logged_ns;
+	} problem[S3_ABOUT_NR];
 };
 
 /* The loop begins an operation that was posted. */
 void s3_op_begin(struct s3 *s3, struct store_op *op);
 /* The probe has news: wakes store_open(). */
 void s3_probe_heard(struct s3 *s3, enum s3_probed said);
-/*
- * Something an operator must mend: logged when it is new, and once a minute while it lasts. "" = it
- * is mended. Any thread.
- */
-void s3_problem(struct s3 *s3, const char *fmt, ...) __printf(2, 3);
+/* ---- s3_report.c: what an operator must mend ---- */
+
+/* Logged when it is new, and once a minute while it lasts. */
+void s3_problem(struct s3 *s3, enum s3_about about, const char *fmt, ...) __printf(3, 4);
+/* It is not, or no longer. */
+void s3_mended(struct s3 *s3, enum s3_about about);
+/* The most important one, or "". */
+void s3_problem_read(struct s3 *s3, char *out, size_t size);
+enum s3_about s3_about(const struct s3_req *req);
+/* A verdict with advice. */
+void s3_report(struct s3 *s3, const struct s3_req *req, const struct s3_verdict *v);
+/* The breaker opened, by this request. */
+void s3_report_down(struct s3 *s3, const struct s3_req *req, unsigned int failures);
 
 #endif

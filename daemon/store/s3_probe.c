@@ -7,7 +7,8 @@
  * store key, and removes it. The loop's thread only.
  *
  * Each step names what follows after success, after a refusal (412), and after "not implemented".
- * Any other end is no finding: it all starts again, with a new name, after a pause.
+ * Any other end is no finding: it all starts again, with a new name, after a pause, for as long as
+ * it takes.
  */
 #include "store/s3_priv.h"
 #include "lib/log.h"
@@ -16,8 +17,9 @@
 #include <string.h>
 
 #define PROBE_DEADLINE_NS (30 * NSEC_PER_SEC)
-#define PAUSE_FIRST_NS    (500 * NSEC_PER_MSEC)
-#define PAUSE_MAX_NS      (15 * NSEC_PER_SEC)
+#define PAUSE_FIRST_NS    (50 * NSEC_PER_MSEC)
+#define PAUSE_MAX_NS      (1 * NSEC_PER_SEC)
+#define PAUSE_REFUSED_NS  (10 * NSEC_PER_SEC) /* an operator must act */
 #define STEP_NONE         (-1)
 
 enum etag_kind { ETAG_NONE, ETAG_RIGHT, ETAG_WRONG };
@@ -40,7 +42,7 @@ static const struct {
 	enum s3_method method;
 	enum s3_match match;
 	enum etag_kind etag;
-	int good, refused, absent; /* next step; absent: not implemented */
+	int good, refused, absent; /* next step; absent: not implemented, not allowed */
 	const char *name;
 } steps[] = {
 	[PROBE_CREATE] = {S3_PUT, S3_MATCH_ABSENT, ETAG_NONE, PROBE_CREATE_AGAIN, STEP_NONE,
@@ -165,7 +167,7 @@ static void probe_end(struct s3_probe *p, bool fit)
 			 "a second host; store.single_host says there is none",
 			 s3->s.url, s3->target.base, p->unfit);
 	else
-		s3_problem(s3,
+		s3_problem(s3, S3_ABOUT_FITNESS,
 			   "%s has no conditional PUT (%s), without which two hosts could write "
 			   "one volume; use another endpoint, or set store.single_host = yes if "
 			   "this is and stays the only host",
@@ -181,6 +183,8 @@ static void probe_failed(struct s3_probe *p, int res)
 	bool answered = p->req.answer.status != 0 && p->req.answer.status < 500;
 	uint64_t pause = MIN(PAUSE_FIRST_NS << MIN(p->failures, 8u), PAUSE_MAX_NS);
 
+	if (answered && res != -EBUSY)
+		pause = PAUSE_REFUSED_NS;
 	p->failures++;
 	p->again_ns = now_ns() + pause;
 	s3_req_fini(&p->req);
@@ -197,6 +201,10 @@ static int step_next(struct s3_probe *p, int res)
 		return steps[p->step].good;
 	if (res == -ESTALE && !p->req.ambiguous)
 		return steps[p->step].refused;
+	/* What may not be deleted may still be used. */
+	if (steps[p->step].method == S3_DELETE && p->req.answer.status &&
+	    p->req.answer.status < 500)
+		return steps[p->step].absent;
 	/* A form of the request the server does not know. */
 	if ((res == -EOPNOTSUPP || res == -EINVAL) && steps[p->step].match != S3_MATCH_NONE)
 		return steps[p->step].absent;
@@ -232,14 +240,6 @@ static void probe_done(struct s3_req *req)
 	} else {
 		step_run(p, (enum step)next);
 	}
-}
-
-void s3_probe_kick(struct s3 *s3)
-{
-	struct s3_probe *p = s3->probe;
-
-	if (s3->caps.probed == S3_PROBE_UNKNOWN && !p->running && !p->again_ns)
-		round_start(p);
 }
 
 uint64_t s3_probe_tick(struct s3 *s3, uint64_t now)

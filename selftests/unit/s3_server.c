@@ -47,24 +47,34 @@ static void program_path(char *path, size_t size)
 	strcat(path, "/s3d/s3d");
 }
 
-void s3_server_start(struct s3_server *s, const char *rules)
+static void dir_make(struct s3_server *s)
 {
 	const char *tmp = getenv("TMPDIR");
-	uint64_t until = now_ns() + START_NS;
-	char program[512], file[128];
-	unsigned int port = 0;
 
 	memset(s, 0, sizeof(*s));
-	program_path(program, sizeof(program));
 	snprintf(s->dir, sizeof(s->dir), "%.60s/gfs-s3d-XXXXXX", tmp ? tmp : "/tmp");
 	assert_non_null(mkdtemp(s->dir));
+}
+
+static void run(struct s3_server *s, const char *rules)
+{
+	uint64_t until = now_ns() + START_NS;
+	char program[512], file[128], key[128];
+	unsigned int port = 0;
+
+	program_path(program, sizeof(program));
 	snprintf(file, sizeof(file), "%s/port", s->dir);
+	snprintf(key, sizeof(key), "%s/key.pem", s->dir);
 	s->pid = fork();
 	assert_true(s->pid >= 0);
 	if (!s->pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		execl(program, "s3d", "--port-file", file, "--bucket", S3_SERVER_BUCKET,
-		      rules ? "--faults" : NULL, rules, NULL);
+		if (s->cert[0])
+			execl(program, "s3d", "--port-file", file, "--bucket", S3_SERVER_BUCKET,
+			      "--cert", s->cert, "--key", key, NULL);
+		else
+			execl(program, "s3d", "--port-file", file, "--bucket", S3_SERVER_BUCKET,
+			      rules ? "--faults" : NULL, rules, NULL);
 		_exit(127);
 	}
 	while (!port) {
@@ -82,10 +92,37 @@ void s3_server_start(struct s3_server *s, const char *rules)
 		usleep(1000);
 	}
 	unlink(file);
-	snprintf(s->endpoint, sizeof(s->endpoint), "http://127.0.0.1:%u", port);
+	snprintf(s->endpoint, sizeof(s->endpoint), "http%s://127.0.0.1:%u", s->cert[0] ? "s" : "",
+		 port);
 	strcpy(s->access, "TESTKEY");
 	strcpy(s->secret, "TESTSECRET");
 	common(s);
+}
+
+void s3_server_start(struct s3_server *s, const char *rules)
+{
+	dir_make(s);
+	run(s, rules);
+}
+
+bool s3_server_start_tls(struct s3_server *s)
+{
+	char cmd[640];
+
+	dir_make(s);
+	snprintf(s->cert, sizeof(s->cert), "%s/cert.pem", s->dir);
+	snprintf(cmd, sizeof(cmd),
+		 "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+		 "-subj /CN=test -addext subjectAltName=IP:127.0.0.1 -keyout %s/key.pem -out %s "
+		 ">/dev/null 2>&1",
+		 s->dir, s->cert);
+	if (system(cmd)) {
+		rmdir(s->dir);
+		return false;
+	}
+	run(s, NULL);
+	s->options.ca_file = s->cert;
+	return true;
 }
 
 bool s3_server_environment(struct s3_server *s)
@@ -108,6 +145,13 @@ void s3_server_stop(struct s3_server *s)
 	if (s->pid) {
 		kill(s->pid, SIGKILL);
 		waitpid(s->pid, NULL, 0);
+		if (s->cert[0]) {
+			char key[128];
+
+			snprintf(key, sizeof(key), "%s/key.pem", s->dir);
+			unlink(key);
+			unlink(s->cert);
+		}
 		rmdir(s->dir);
 	}
 	s->pid = 0;

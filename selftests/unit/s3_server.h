@@ -16,12 +16,16 @@ struct s3_server {
 	pid_t pid; /* 0: not ours, and it takes no rules */
 	char dir[96];
 	char endpoint[64], access[64], secret[64];
+	char cert[128];                  /* "" = no TLS */
 	char url[160];                   /* "s3://BUCKET/PREFIX", the prefix fresh */
 	struct store_s3_options options; /* reach it by these */
 };
 
 /* Start s3d with these rules (NULL: none). */
 void s3_server_start(struct s3_server *s, const char *rules);
+/* The same over TLS, with a certificate of its own in DIR/cert.pem (s->options.ca_file names it).
+ * False: there is no openssl to make one. */
+bool s3_server_start_tls(struct s3_server *s);
 /* The one of GFS_TEST_S3. False: the environment names none. */
 bool s3_server_environment(struct s3_server *s);
 void s3_server_stop(struct s3_server *s);
