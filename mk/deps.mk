@@ -7,7 +7,7 @@ DEPS_BUILD := build-essential pkg-config clang libclang-rt-dev llvm bpftool libu
 	libcap-ng-dev libncurses-dev libssl-dev zlib1g-dev linux-libc-dev
 DEPS_TEST := libcmocka-dev gdb python3 git
 DEPS_LAB := qemu-system-x86 busybox-static cpio kmod xz-utils fio dmsetup e2fsprogs dpkg-dev \
-	debian-archive-keyring curl udev
+	debian-archive-keyring curl udev s3backer
 # A radosgw of one's own (selftests/rgw).
 DEPS_S3 := radosgw ceph-mon ceph-osd ceph-common openssl
 # What figures are compared with (selftests/bench).

@@ -33,7 +33,8 @@ MODULES = BOOT_MODULES + [
 TOOLS_NEEDED = ["fio", "mke2fs", "e2fsck", "dmsetup", "blockdev", "losetup", "blkdiscard"]
 TOOLS_WANTED = ["strace", "gdb", "curl", "bpftool", "udevadm", "mkfs.xfs", "xfs_repair",
                 "debugfs", "tune2fs", "dumpe2fs", "resize2fs", "fsfreeze", "fstrim", "flock",
-                "xfs_io", "openssl", "xxhsum", "cmp", "perf", "taskset", "setpriv", "timeout"]
+                "xfs_io", "openssl", "xxhsum", "cmp", "perf", "taskset", "setpriv", "timeout",
+                "s3backer"]
 LINKS = {
     "mkfs.ext4": "mke2fs", "fsck.ext4": "e2fsck", "systemd-udevd": "udevadm",
 }
@@ -303,7 +304,8 @@ def initrd(path, cache, kernel_dir, programs, tools, scenario_dirs):
         add("init", os.path.join(HERE, "guest/init"))
         for name in ("supervisor", "report"):
             add("lab/" + name, os.path.join(HERE, "guest", name))
-        add("lab/lab.sh", os.path.join(HERE, "lab.sh"))
+        for name in ("lab.sh", "store.sh"):
+            add("lab/" + name, os.path.join(HERE, name))
         # busybox's shell prefers its own applets to anything in PATH.
         real = [t for t in tools if t in applets]
         cpio.file("lab/tools.sh", "".join(
@@ -318,8 +320,7 @@ def initrd(path, cache, kernel_dir, programs, tools, scenario_dirs):
         cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
         cpio.file("etc/group", b"root:x:0:\ndisk:x:6:\nnogroup:x:65534:\n")
         cpio.file("etc/hosts", b"127.0.0.1 localhost\n10.0.2.2 host\n")
-        cpio.file("etc/resolv.conf", b"nameserver 10.0.2.3\n")
-        cpio.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n")
+        cpio.file("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files\n")
         cpio.file("etc/mke2fs.conf", b"[defaults]\n\tbase_features = sparse_super,large_file,"
                   b"filetype,resize_inode,dir_index,ext_attr\n\tblocksize = 4096\n"
                   b"\tinode_size = 256\n\tinode_ratio = 16384\n[fs_types]\n\text4 = {\n"

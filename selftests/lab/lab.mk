@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The lab: scenarios on real kernels (Documentation/lab.rst).
 #
-#   make lab KERNEL=6.17 T=name[,name] CPUS=1 FULL=1 HOST=1 JSON=file
+#   make lab KERNEL=6.17 T=name[,name] CPUS=1 FULL=1 HOST=1 STORE=rgw JSON=file
 #
 # LAB_DEPS is what must be built first; other fragments append to it.
 
@@ -19,7 +19,7 @@ $(LAB_DEV): $(LAB_DEV).o
 
 lab_run = $(LAB)/lab.py --build $(B) $(if $(T),--tests '$(T)') $(if $(HOST),--host) \
 	$(if $(CPUS),--cpus $(CPUS)) $(if $(MEM),--mem $(MEM)) $(if $(FULL),--full) \
-	$(if $(KEEP),--keep) $(if $(filter 1,$(V)),--verbose) $(if $(SEED),--seed $(SEED))
+	$(if $(STORE),--store $(STORE)) $(if $(KEEP),--keep) $(if $(filter 1,$(V)),--verbose) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lab lab-deps lab-check lab-list lab-kernels lab-selftest
 # All that a run needs, so that several runs can share the build.

@@ -23,6 +23,7 @@ import time
 sys.dont_write_bytecode = True
 
 import image  # noqa: E402 - after the setting above
+import s3  # noqa: E402
 import scenario as scenarios  # noqa: E402
 import vm as vms  # noqa: E402
 
@@ -57,6 +58,7 @@ def number(text):
 class Result:
     def __init__(self, scenario):
         self.scenario = scenario
+        self.name = scenario.name
         self.status = "not ok"
         self.reason = ""
         self.seconds = 0.0
@@ -75,7 +77,7 @@ class Result:
             print(line if line.startswith("#") else "# " + line, flush=True)
 
     def as_json(self):
-        return {"name": self.scenario.name, "status": self.status, "reason": self.reason,
+        return {"name": self.name, "status": self.status, "reason": self.reason,
                 "seconds": round(self.seconds, 2), "figures": self.figures,
                 "kernel_log": self.complaints}
 
@@ -123,6 +125,7 @@ class Lab:
         self.boots = []
         self.boot_complaints = []
         self.accel_answer = None
+        self.s3 = None
         runs = os.path.join(build, "lab")
         os.makedirs(runs, exist_ok=True)
         self.sweep(runs)
@@ -146,10 +149,24 @@ class Lab:
 
     # --- what all scenarios share -------------------------------------------------
 
+    def store(self, scenario):
+        """Where its objects are: "file" or "rgw"."""
+        return scenario.store or self.args.store
+
+    def result(self, scenario):
+        """A scenario that runs on a store it does not ask for says so in its name."""
+        result = Result(scenario)
+        if self.store(scenario) != (scenario.store or "file"):
+            result.name += "@" + self.store(scenario)
+        return result
+
     def environment(self, scenario, phase_state):
         env = {"LAB_FULL": "1" if self.args.full else "0", "LAB_KERNEL": self.release,
                "LAB_EMULATED": "1" if self.accel == "tcg" else "0",
                "LAB_SEED": str(self.args.seed), "LAB_PHASES": str(scenario.phases)}
+        env["LAB_STORE"] = self.store(scenario)
+        if env["LAB_STORE"] == "rgw":
+            env.update(self.s3.environment(not self.args.host))
         if self.args.keep:
             env["LAB_KEEP"] = "1"
         for item in self.args.env:
@@ -189,7 +206,7 @@ class Lab:
 
     def report(self, result):
         n = len(self.results) + 1
-        name = result.scenario.name
+        name = result.name
         self.results.append(result)
         if result.status == "not ok" and not self.args.verbose:
             quiet = [line for line in result.output if not line.startswith("# ")]
@@ -309,7 +326,7 @@ class Lab:
         cpus = self.args.cpus or scenario.cpus
         mem = self.args.mem or scenario.mem
         start = time.monotonic()
-        guest = self.start_guest(cpus, mem, scenario.net, scenario.append, self.accel)
+        guest = self.start_guest(cpus, mem, self.net(scenario), scenario.append, self.accel)
         guest.kernel_log = []
         guest.sequence = -1
         guest.key = self.key(scenario)
@@ -339,9 +356,12 @@ class Lab:
             text += f.read().decode(errors="replace").splitlines()
         note("\n".join(text[-lines:]))
 
+    def net(self, scenario):
+        return scenario.net or self.store(scenario) == "rgw"
+
     def key(self, scenario):
         """Scenarios of one key share a guest."""
-        return (self.args.cpus or scenario.cpus, self.args.mem or scenario.mem, scenario.net,
+        return (self.args.cpus or scenario.cpus, self.args.mem or scenario.mem, self.net(scenario),
                 scenario.append, scenario.name if scenario.boot_own or scenario.phases > 1 else "")
 
     def read_kernel_log(self, guest):
@@ -425,7 +445,7 @@ class Lab:
         guest = None
         try:
             for scenario in chosen:
-                result = Result(scenario)
+                result = self.result(scenario)
                 if not scenario.wants_kernel(self.release):
                     result.status, result.reason = "skip", f"not for kernel {self.release}"
                     self.report(result)
@@ -506,7 +526,7 @@ class Lab:
         self.host_tmp = tempfile.mkdtemp(prefix="lab-")
         try:
             for scenario in chosen:
-                result = Result(scenario)
+                result = self.result(scenario)
                 if not scenario.host or scenario.phases > 1 or scenario.append:
                     result.status, result.reason = "skip", "needs a guest"
                 elif not scenario.wants_kernel(self.release):
@@ -568,6 +588,9 @@ class Lab:
         start = time.monotonic()
         print("TAP version 13", flush=True)
         print(f"1..{len(chosen)}", flush=True)
+        if any(self.store(s) == "rgw" for s in chosen):
+            self.s3 = s3.Server(self.dir)
+            note(f"S3 server {self.s3.endpoint}, bucket {self.s3.bucket}")
         if self.args.host:
             self.accel, self.release, self.package = "host", os.uname().release, ""
             self.run_on_host(chosen)
@@ -595,6 +618,8 @@ class Lab:
         return 1 if failed else 0
 
     def clean(self):
+        if self.s3:
+            self.s3.close()
         if self.args.keep:
             os.unlink(self.lock.name)
             note(f"kept {self.dir}")
@@ -645,6 +670,9 @@ def main():
     parser.add_argument("--host", action="store_true", help="on this host, without a guest")
     parser.add_argument("--full", action="store_true", help="full sizes and counts")
     parser.add_argument("--reduced", action="store_false", dest="full", help="(default)")
+    parser.add_argument("--store", choices=("file", "rgw"),
+                        default=os.environ.get("LAB_STORE") or "file",
+                        help="where scenarios keep objects, unless they say so themselves")
     parser.add_argument("--keep", action="store_true", help="keep disks and console logs")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--verbose", "-v", action="store_true", help="show all output")

@@ -31,6 +31,8 @@ if [ -f "$LAB/tools.sh" ]; then
 	# shellcheck source=/dev/null
 	. "$LAB/tools.sh"
 fi
+# shellcheck source=selftests/lab/store.sh
+. "$LAB/store.sh"
 
 note()
 {
@@ -207,8 +209,8 @@ daemon_config()
 	lab_host=${1:-a}
 	[ $# -eq 0 ] || shift
 	lab_dir=$(host_dir "$lab_host")
-	mkdir -p "$lab_dir" "$LAB_MNT/cache/$lab_host/state" "$LAB_MNT/cache/$lab_host/cache" \
-		"$LAB_MNT/store/objects"
+	mkdir -p "$lab_dir" "$LAB_MNT/cache/$lab_host/state" "$LAB_MNT/cache/$lab_host/cache"
+	store_make
 	{
 		echo "daemon.socket=$lab_dir/glidefs.sock"
 		echo "daemon.state_dir=$LAB_MNT/cache/$lab_host/state"
@@ -216,7 +218,7 @@ daemon_config()
 		echo "daemon.timing_log=$lab_dir/timing.jsonl"
 		echo "daemon.host_name=$lab_host"
 		echo "daemon.log_level=info"
-		echo "store.url=file://$LAB_MNT/store/objects"
+		store_config
 		for lab_line; do
 			echo "$lab_line"
 		done
@@ -380,6 +382,7 @@ lab_lines_reversed()
 lab_cleanup()
 {
 	lab_bad=0
+	[ "$lab_store_state" = up ] || store_up || lab_bad=1
 	for lab_m in $(lab_lines_reversed "$LAB_TMP/mounts"); do
 		case $lab_m in
 		"$LAB_MNT/cache" | "$LAB_MNT/store" | "$LAB_MNT/log") continue ;;

@@ -37,6 +37,7 @@ class Scenario:
         self.phases = 1
         self.boot_own = False
         self.net = False
+        self.store = ""
         self.kernels = []
         self.allow_log = []
         self.host = True
@@ -67,6 +68,8 @@ class Scenario:
                 self.boot_own = value == "own"
             elif key in ("net", "host") and value in ("yes", "no"):
                 setattr(self, key, value == "yes")
+            elif key == "store" and value == "rgw":
+                self.store = value
             elif key == "kernels":
                 self.kernels = value.split(",")
             else:

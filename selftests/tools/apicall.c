@@ -16,7 +16,7 @@
 struct answer {
 	int status; /* of HTTP, or -errno */
 	unsigned int ms;
-	char body[512];
+	char body[2048];
 };
 
 static struct {

@@ -52,7 +52,7 @@ struct oracle {
 	bool pause, stop;
 
 	/* Atomic. */
-	uint64_t counter, acked, flushes, errors, max_ns;
+	uint64_t counter, acked, reads, flushes, errors, max_ns;
 	unsigned int checks;
 	bool failed;
 };
@@ -316,9 +316,11 @@ static void do_zero(struct oracle *o, struct writer *w, enum zero_how how)
 static void do_read(struct oracle *o, struct writer *w)
 {
 	struct range r = pick_sized(o, w);
+	uint64_t start_ns = now_ns();
 	int res = pread_all(w->buffered ? o->buffered_fd : o->direct_fd, w->buf,
 			    (size_t)r.n * TOOL_SECTOR, r.sector * TOOL_SECTOR);
 
+	latency(o, start_ns);
 	for (uint32_t i = 0; !res && i < r.n; i++)
 		scan_sector(&o->scan, r.sector + i, w->buf + (size_t)i * TOOL_SECTOR,
 			    w->buffered ? "read through the page cache while writing"
@@ -328,6 +330,8 @@ static void do_read(struct oracle *o, struct writer *w)
 	pthread_mutex_unlock(&o->lock);
 	if (res)
 		request_failed(o, "read", &r, res);
+	else
+		__atomic_add_fetch(&o->reads, 1, __ATOMIC_RELAXED);
 	if (__atomic_load_n(&o->scan.broken, __ATOMIC_RELAXED))
 		__atomic_store_n(&o->failed, true, __ATOMIC_RELEASE);
 }
@@ -336,16 +340,18 @@ static void do_flush(struct oracle *o, int fd)
 {
 	static const struct range whole;
 	uint64_t start_ns, end;
+	int res;
 
 	pthread_mutex_lock(&o->lock);
 	end = o->log_base + o->log_nr;
 	pthread_mutex_unlock(&o->lock);
 	start_ns = now_ns();
-	if (fsync(fd)) {
-		request_failed(o, "fsync", &whole, -errno);
+	res = fsync(fd) ? -errno : 0;
+	latency(o, start_ns);
+	if (res) {
+		request_failed(o, "fsync", &whole, res);
 		return;
 	}
-	latency(o, start_ns);
 	pthread_mutex_lock(&o->lock);
 	/* A flush that began later may have ended before. */
 	for (; o->log_done < end; o->log_done++)
@@ -439,10 +445,12 @@ static void *writer_main(void *arg)
 static void status(struct oracle *o, bool ended)
 {
 	status_write(o->o.status,
-		     "ops=%llu acked=%llu flushes=%llu checks=%u errors=%llu failed=%d ended=%d "
+		     "ops=%llu acked=%llu reads=%llu flushes=%llu checks=%u errors=%llu failed=%d "
+		     "ended=%d "
 		     "journaled=%llu max_ms=%llu newer=%llu\n",
 		     (unsigned long long)__atomic_load_n(&o->counter, __ATOMIC_RELAXED),
 		     (unsigned long long)__atomic_load_n(&o->acked, __ATOMIC_RELAXED),
+		     (unsigned long long)__atomic_load_n(&o->reads, __ATOMIC_RELAXED),
 		     (unsigned long long)__atomic_load_n(&o->flushes, __ATOMIC_RELAXED), o->checks,
 		     (unsigned long long)__atomic_load_n(&o->errors, __ATOMIC_RELAXED), o->failed,
 		     ended, o->j ? (unsigned long long)o->j->synced : 0ull,

@@ -15,17 +15,6 @@
 bound=4
 timing=$(host_dir a)/timing.jsonl
 
-# The store's file system takes no writes; what it holds can be read.
-store_full()
-{
-	wait_for 20 "read-only store" mount -o remount,ro "$LAB_MNT/store"
-}
-
-store_back()
-{
-	mount -o remount,rw "$LAB_MNT/store"
-}
-
 writes_wait()
 {
 	glidefs --json show vm1 | grep -q '"waiting_for_space":[1-9]'
@@ -44,7 +33,7 @@ wait_for 150 "writes that wait for space" writes_wait
 oracle_read
 # shellcheck disable=SC2154 # set by oracle_read
 [ "$errors" = 0 ] || fail "$errors writes failed instead of waiting"
-store_back
+store_up
 oracle_wait 240
 glidefs drain vm1
 
@@ -56,7 +45,7 @@ dev=$(volume_dev vm1)
 store_full
 oracle_start "$dev" --threads 4 --tolerate --flush 2 --read 5 --fill --seconds 300
 wait_for 180 "a write that failed" oracle_passed errors 1
-store_back
+store_up
 oracle_read
 wait_for 150 "writes after the store came back" oracle_passed acked "$((acked + 50))"
 oracle_stop

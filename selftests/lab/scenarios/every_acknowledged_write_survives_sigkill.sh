@@ -14,6 +14,7 @@
 . "$LAB/scenarios/oracle.lib"
 
 cycles=30
+[ "$LAB_STORE" = file ] || cycles=12
 [ "$LAB_FULL" = 0 ] || cycles=200
 
 mkdisk cache store

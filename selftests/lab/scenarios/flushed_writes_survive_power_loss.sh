@@ -14,6 +14,7 @@
 . "$LAB/scenarios/oracle.lib"
 
 cuts=5
+[ "$LAB_STORE" = file ] || cuts=3
 [ "$LAB_FULL" = 0 ] || cuts=20
 journal=$LAB_MNT/store/oracle.journal
 cache_disk=$(lab_disk cache)
@@ -53,7 +54,7 @@ phase_1()
 		kill -STOP "$(daemon_pid)"
 		remember "position_$i" "$(oracle position --journal "$journal")"
 		set_mark "m$i"
-		cp -a "$LAB_MNT/store/objects" "$LAB_MNT/store/objects.m$i"
+		store_copy "objects.m$i"
 		kill -CONT "$(daemon_pid)"
 		i=$((i + 1))
 	done
@@ -70,7 +71,7 @@ judge() # INDEX
 	note "cut $1: $position promises, $(logreplay --log "$log_disk" --mark "m$1" --zero \
 		--seed "$((LAB_SEED + $1))" --target /dev/mapper/replayed)"
 	mount_at /dev/mapper/replayed "$LAB_MNT/cache"
-	daemon_start a "store.url=file://$LAB_MNT/store/objects.m$1" cache.min_free_bytes=16M
+	daemon_start a "store.url=$(store_url "objects.m$1")" cache.min_free_bytes=16M
 	dev=$(volume_dev vm1)
 	[ -b "$dev" ] || fail "cut $1: no device after recovery: $(glidefs show vm1)"
 	oracle_verify "$dev" --journal "$journal" --position "$position" --after-power-loss

@@ -10,13 +10,19 @@
 . "$LAB/lab.sh"
 
 images=12
+[ "$LAB_STORE" = file ] || images=6
 [ "$LAB_FULL" = 0 ] || images=200
-objects=$LAB_MNT/store/objects
 status=$LAB_TMP/causal.status
+
+# images_of: the manifests of the volume, oldest first.
+images_of()
+{
+	store_ls "manifests/$uuid/" | sed 's,.*/,,'
+}
 
 published() # AT LEAST
 {
-	lab_n=$(imagecat --list "$objects" "$vm" | wc -l)
+	lab_n=$(images_of | wc -l)
 	[ "$lab_n" -ge "$1" ]
 }
 
@@ -38,6 +44,7 @@ cut()
 {
 	vm=$1
 	dev=$(volume_create "$vm" 32M)
+	uuid=$(glidefs --json show "$vm" | sed -n 's/.*"uuid"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p')
 	queues=$(find "/sys/block/${dev#/dev/}/mq" -mindepth 1 -maxdepth 1 -type d | wc -l)
 	[ "$queues" -ge 2 ] || [ "$(nproc)" = 1 ] || fail "$queues hardware queues on $(nproc) CPUs"
 	rm -f "$status"
@@ -48,13 +55,14 @@ cut()
 	written 1 || fail "nothing was written"
 	known=$least
 	glidefs drain "$vm"
-	drained=$(imagecat --list "$objects" "$vm" | tail -n 1)
+	drained=$(images_of | tail -n 1)
 	kill -TERM "$pid"
 	wait_for 30 "end of causal" gone "$pid"
 	wait "$pid" || fail "causal failed"
 	glidefs detach "$vm"
 
 	n=0
+	objects=$(store_dir)
 	for manifest in $(imagecat --list "$objects" "$vm"); do
 		set --
 		[ "$manifest" != "$drained" ] || set -- --least "$known"

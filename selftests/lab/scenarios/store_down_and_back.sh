@@ -14,15 +14,6 @@
 . "$LAB/scenarios/oracle.lib"
 
 bound=4
-sectors=2097152
-disk=$(lab_disk store)
-
-store_table()
-{
-	dmsetup suspend --noflush --nolockfs storedm
-	dmsetup load storedm --table "$1"
-	dmsetup resume --noudevsync storedm
-}
 
 start() # [FAULT RULES]
 {
@@ -54,10 +45,7 @@ without_store() # BLOCK
 	glidefs health
 }
 
-modprobe dm-flakey
-dm_create storedm "0 $sectors linear $disk 0"
-mkfs_fast /dev/mapper/storedm
-mount_at /dev/mapper/storedm "$LAB_MNT/store"
+store_breakable
 mkdisk cache
 
 daemon_start a
@@ -81,13 +69,11 @@ head -c 16777216 /dev/zero | cmp - "$dev2" || fail "a volume whose first create 
 glidefs drain vm1
 daemon_stop
 
-# The store's disk hangs: no system call on it returns, not even for a signal.
+# What is behind the store hangs: a disk, or the network.
 start
-sync
-echo 3 > /proc/sys/vm/drop_caches
-dmsetup suspend --noflush --nolockfs storedm
+store_down hang
 without_store 14000
-dmsetup resume --noudevsync storedm
+store_up
 wait_for 60 "cold read" cold_read 14000
 oracle_verify "$dev"
 glidefs drain vm1
@@ -95,13 +81,9 @@ daemon_stop
 
 # Errors, from one moment to the next, until another one.
 start
-sync
-echo 3 > /proc/sys/vm/drop_caches
-wait_for 20 "read-only store" mount -o remount,ro "$LAB_MNT/store"
-store_table "0 $sectors flakey $disk 0 0 3600 1 error_reads"
+store_down errors
 without_store 15000
-store_table "0 $sectors linear $disk 0"
-mount -o remount,rw "$LAB_MNT/store"
+store_up
 wait_for 60 "cold read" cold_read 15000
 oracle_verify "$dev"
 glidefs drain vm1
