@@ -38,7 +38,7 @@ faults()
 		hang_before      EIO  every=4 hang_before
 		hang_committed   EIO  every=4 hang_after
 		wrong_etag       none wrong_etag
-		no_etag          none no_etag
+		no_etag          EIO  no_etag
 		bad_xml          none every=2 bad_xml
 		error_in_200     none every=2 status200_error
 		clock_skew       none skew=5400
@@ -103,8 +103,8 @@ others()
 	case " $1 " in
 	*" head "*)
 		lab_status=0
-		store_objects --seconds "$bound" head "$(store_url)" probe > "$LAB_TMP/head" 2>&1 ||
-			lab_status=$?
+		store_objects --seconds "$bound" head "$(store_url)" probe > "$LAB_TMP/head" \
+			2> "$LAB_TMP/head.err" || lab_status=$?
 		[ "$lab_status" != 0 ] || equal "$name: size of an object" "$(cat "$LAB_TMP/head")" 12345
 		[ "$lab_status" = 0 ] || refused=$((refused + 1))
 		;;
