@@ -29,7 +29,7 @@ PKGS := liburing libbpf libcurl json-c libelf libdw libzstd libxxhash libmicroht
 	libcap-ng libcrypto
 # pkg-config runs once per build directory, and again when the Makefile changes.
 # Goals that need no libraries, or install them first, do without it.
-NOCONFIG := deps deps-lint help clean lint lint-% check soak bench demo
+NOCONFIG := deps deps-bench deps-lint help clean lint lint-% check soak bench demo
 ifneq ($(filter-out $(NOCONFIG),$(or $(MAKECMDGOALS),all)),)
 include $(B)/config.mk
 endif

@@ -12,7 +12,7 @@ soak: deps
 	$(Q)$(srctree)/selftests/check --full $(B)
 
 # Side-by-side figures against the bare server, full number of pairs.
-bench: deps
+bench: deps deps-bench
 	$(Q)$(srctree)/selftests/check --bench $(B)
 
 # The main job on a real kernel, told step by step.

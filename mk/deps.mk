@@ -10,13 +10,16 @@ DEPS_LAB := qemu-system-x86 busybox-static cpio kmod xz-utils fio dmsetup e2fspr
 	debian-archive-keyring curl udev s3backer
 # A radosgw of one's own (selftests/rgw).
 DEPS_S3 := radosgw ceph-mon ceph-osd ceph-common openssl
+# What figures are compared with (selftests/bench).
+DEPS_BENCH := s3backer nbdkit nbdkit-plugin-python python3-boto3
 DEPS_LINT := clang-format cppcheck shellcheck codespell
 
-.PHONY: deps deps-lint
+.PHONY: deps deps-bench deps-lint
 # Installs only what is missing, and needs root only then.
 deps: DEPS := $(DEPS_BUILD) $(DEPS_TEST) $(DEPS_LAB) $(DEPS_S3)
+deps-bench: DEPS := $(DEPS_BENCH)
 deps-lint: DEPS := $(DEPS_LINT)
-deps deps-lint:
+deps deps-bench deps-lint:
 	@missing=; for p in $(DEPS); do \
 		dpkg-query -W -f='$${db:Status-Status}\n' $$p 2>/dev/null | grep -qx installed || missing="$$missing $$p"; \
 	done; \

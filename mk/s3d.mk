@@ -4,6 +4,7 @@
 S3D := $(B)/selftests/s3d/s3d
 LAB_DEPS += $(S3D)
 tools: $(S3D)
+# Tests start it.
 $(UNIT_BIN): | $(S3D)
 $(S3D): $(call obj,$(call src,selftests/s3d/*.c))
 	$(say) LD $(patsubst $(B)/%,%,$@)

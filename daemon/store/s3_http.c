@@ -19,8 +19,9 @@
 
 #define EMPTY_SHA256    "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 #define CONNECT_MS      4000
-#define STALL_READ_S    10 /* no byte moved */
-#define STALL_WRITE_S   30 /* the server may think about a body */
+#define STALL_S         10 /* no byte moved; leaves time for another try by the default deadline */
+#define STALL_LARGE_S   30 /* the server may think about a large body */
+#define STALL_LARGE     (1 * MiB)
 #define USER_TIMEOUT_MS 15000
 #define BUFFER_SMALL    (64 * KiB)
 #define BUFFER_LARGE    (512 * KiB)
@@ -357,7 +358,7 @@ static void options_common(struct s3 *s3, struct s3_req *req)
 	curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
 	curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME,
-			 (long)(req->method == S3_PUT ? STALL_WRITE_S : STALL_READ_S));
+			 (long)(req->body_bytes > STALL_LARGE ? STALL_LARGE_S : STALL_S));
 	curl_easy_setopt(c, CURLOPT_USERAGENT, "glidefs/" GFS_VERSION);
 	if (s3->ca_file)
 		curl_easy_setopt(c, CURLOPT_CAINFO, s3->ca_file);

@@ -26,6 +26,7 @@
 #define RETRY_AFTER_MAX_S 20 /* longer, and guests' reads would fail for a server that is back */
 #define BAD_ANSWERS_MAX   3
 #define SKEW_TRIES_MAX    2
+#define SKEW_TOLD_S       5
 #define SILENT_NS         (1 * NSEC_PER_SEC) /* a try that ended unanswered after this long is one */
 #define POLL_MAX_MS       1000
 #define NR_PRIO           4
@@ -248,6 +249,7 @@ static bool creds_reload(struct s3 *s3)
 	changed = !s3_creds_equal(&n, &s3->creds);
 	s3_creds_free(&s3->creds);
 	s3->creds = n;
+	s3->creds_serial += changed;
 	s3_mended(s3, S3_ABOUT_CREDENTIALS);
 	return changed;
 }
@@ -258,9 +260,13 @@ static bool skew_correct(struct s3 *s3, const struct s3_req *req)
 
 	if (!req->answer.date)
 		return false;
-	log_warn("store %s: the clock of this host is %lld s %s the server's: corrected for "
-		 "requests; set it",
-		 s3->s.url, (long long)(skew < 0 ? -skew : skew), skew < 0 ? "ahead of" : "behind");
+	/* Those that were in flight find the same. */
+	if (llabs(skew - s3->skew_s) > SKEW_TOLD_S)
+		log_warn(
+			"store %s: the clock of this host is %lld s %s the server's: corrected for "
+			"requests; set it",
+			s3->s.url, (long long)(skew < 0 ? -skew : skew),
+			skew < 0 ? "ahead of" : "behind");
 	s3->skew_s = skew;
 	return true;
 }
@@ -335,7 +341,9 @@ static void req_ended(struct s3 *s3, struct s3_req *req, CURLcode code)
 		req_again(s3, req, &v);
 		return;
 	}
-	if (v.class == S3_RELOAD && !req->reload_tries++ && creds_reload(s3)) {
+	/* Others may have been loaded while it was out. */
+	if (v.class == S3_RELOAD && !req->reload_tries++ &&
+	    (req->creds_serial != s3->creds_serial || creds_reload(s3))) {
 		req_again(s3, req, &v);
 		return;
 	}
@@ -375,6 +383,7 @@ static void req_start(struct s3 *s3, struct s3_req *req)
 	req_detach(l, req);
 	req->tries++;
 	req->attempt_ns = now_ns();
+	req->creds_serial = s3->creds_serial;
 	if (!r)
 		r = s3_http_start(s3, req);
 	if (r) {

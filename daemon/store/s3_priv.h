@@ -223,6 +223,7 @@ struct s3_req {
 	int hash_res;
 	unsigned int tries, bad_tries, skew_tries, reload_tries;
 	/* Of the current try. */
+	unsigned int creds_serial;
 	CURL *easy;
 	struct curl_slist *headers;
 	int iov_at;
@@ -313,6 +314,7 @@ struct s3 {
 
 	/* The loop's. */
 	struct s3_creds creds;
+	unsigned int creds_serial; /* counts those that were loaded */
 	CURLM *multi;
 	CURL **spare; /* easy handles between requests, max_connections at most */
 	unsigned int nr_spare;

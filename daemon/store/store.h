@@ -22,8 +22,8 @@ enum store_op_type { STORE_GET, STORE_PUT, STORE_HEAD, STORE_LIST, STORE_DELETE 
 enum store_cond {
 	STORE_ALWAYS,
 	STORE_IF_NONE_MATCH, /* PUT: only if the key is absent; else -EEXIST */
-	STORE_IF_MATCH, /* PUT, DELETE: only if the ETag equals op->etag; else -ESTALE (absent too)
-			 */
+	STORE_IF_MATCH, /* PUT, DELETE: only if the ETag equals op->etag; else -ESTALE (absent too,
+			 * but a DELETE may also be 0 then) */
 };
 
 /* Scheduling class, most urgent first. */

@@ -5,7 +5,7 @@
 #include <ctype.h>
 #include <fnmatch.h>
 
-#define RULES_MAX 64
+#define RULES_MAX 256
 
 const char faults_help[] =
 	"Rules: `PUT /_s3d/faults`, one rule a line, replaces all; an empty body clears.\n"

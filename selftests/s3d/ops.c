@@ -64,29 +64,24 @@ static void refuse_condition(struct answer *a, int r)
 			     "At least one of the pre-conditions you specified did not hold");
 }
 
-static void op_put(const struct request *rq, time_t now, struct answer *a)
+static void op_put(struct request *rq, time_t now, struct answer *a)
 {
 	enum cond_kind cond;
 	char etag[S3D_ETAG_MAX];
-	void *copy = NULL;
+	void *data = rq->body;
 	int r;
 
 	if (!need_bucket(rq, a) || !parse_condition(rq, &cond, etag, a))
 		return;
-	if (rq->content_length) {
-		copy = malloc(rq->content_length);
-		if (!copy)
-			abort();
-		memcpy(copy, rq->body, rq->content_length);
-	}
-	r = object_put(rq->bucket, rq->key, copy, rq->content_length, now, cond, etag);
+	rq->body = NULL;
+	r = object_put(rq->bucket, rq->key, data, rq->content_length, now, cond, etag);
 	if (r)
 		refuse_condition(a, r);
 	else
 		strcpy(a->etag, etag);
 }
 
-static void op_delete(const struct request *rq, time_t now, struct answer *a)
+static void op_delete(struct request *rq, time_t now, struct answer *a)
 {
 	enum cond_kind cond;
 	char etag[S3D_ETAG_MAX];
@@ -128,7 +123,7 @@ static bool parse_range(const char *s, size_t size, size_t *off, size_t *len)
 	return true;
 }
 
-static void op_get(const struct request *rq, time_t now, struct answer *a)
+static void op_get(struct request *rq, time_t now, struct answer *a)
 {
 	const char *range = request_header(rq, "Range");
 	struct body *b;
@@ -257,7 +252,7 @@ static char *list_xml(const struct request *rq, const char *prefix, const char *
 	return xml;
 }
 
-static void op_list(const struct request *rq, time_t now, struct answer *a)
+static void op_list(struct request *rq, time_t now, struct answer *a)
 {
 	const char *type = request_query(rq, "list-type"), *prefix = request_query(rq, "prefix");
 	const char *token = request_query(rq, "continuation-token");
@@ -288,7 +283,7 @@ static void op_list(const struct request *rq, time_t now, struct answer *a)
 			  MIN(max, LIST_MAX));
 }
 
-static void op_bucket(const struct request *rq, time_t now, struct answer *a)
+static void op_bucket(struct request *rq, time_t now, struct answer *a)
 {
 	if (!strcmp(rq->method, "HEAD"))
 		need_bucket(rq, a);
@@ -296,14 +291,14 @@ static void op_bucket(const struct request *rq, time_t now, struct answer *a)
 		answer_error(a, 409, "BucketAlreadyOwnedByYou", "You already own this bucket");
 }
 
-static void op_other(const struct request *rq, time_t now, struct answer *a)
+static void op_other(struct request *rq, time_t now, struct answer *a)
 {
 	answer_error(a, 501, "NotImplemented", "s3d does not do this");
 }
 
-void op_run(const struct request *rq, time_t now, struct answer *a)
+void op_run(struct request *rq, time_t now, struct answer *a)
 {
-	static void (*const run[OP_NR])(const struct request *rq, time_t now, struct answer *a) = {
+	static void (*const run[OP_NR])(struct request * rq, time_t now, struct answer * a) = {
 		[OP_PUT] = op_put,     [OP_GET] = op_get,       [OP_HEAD] = op_get,
 		[OP_LIST] = op_list,   [OP_DELETE] = op_delete, [OP_BUCKET] = op_bucket,
 		[OP_OTHER] = op_other,

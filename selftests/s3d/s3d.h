@@ -196,8 +196,9 @@ size_t object_list(const char *bucket, const char *prefix, const char *after, si
 
 /* ---- ops.c ---- */
 
-/* Does what the request asks and fills the answer. `now` is the server's clock. */
-void op_run(const struct request *rq, time_t now, struct answer *a);
+/* Does what the request asks, takes the body of a PUT, and fills the answer. `now` is the server's
+ * clock. */
+void op_run(struct request *rq, time_t now, struct answer *a);
 /* Requests to /_s3d/... */
 void op_control(const struct request *rq, struct answer *a);
 

@@ -111,6 +111,12 @@ static void mistakes_are_told_with_line_and_sentence(void **state)
 	refused("[upload]\ndirty_bytes = 99999999999T\n", 2, "are allowed");
 	refused("[upload]\nage_s = 1\nage_s = 2\n", 3, "given twice: first in line 2");
 	refused("[cache]\nvolume_max_bytes = 1M\n", 0, "less than upload.dirty_bytes");
+	refused("[store]\npath_style = perhaps\n", 0, "yes, no or auto");
+	refused("[store]\naccess_key_id = a\n", 0, "store.access_key_id goes with");
+	refused("[store]\nsecret_access_key = a\n", 0, "store.access_key_id goes with");
+	refused("[store]\naccess_key_id = a\nsecret_access_key = b\nsecret_key_file = /c\n", 0,
+		"store.access_key_id goes with");
+	refused("[store]\nmax_connections = 3\n", 2, "4 to 1024");
 	memset(big, 'a', sizeof(big) - 1);
 	big[sizeof(big) - 1] = '\0';
 	memcpy(big, "[daemon]\nsocket = /", 19);

@@ -91,8 +91,7 @@ void harness_start(struct harness *h)
 	snprintf(url, sizeof(url), "file://%s/store", h->dir);
 	if (on_s3()) {
 		o.s3 = server.options;
-		snprintf(url, sizeof(url), "s3://" S3_SERVER_BUCKET "/%s",
-			 strrchr(h->dir, '/') + 1);
+		snprintf(url, sizeof(url), "s3://%s/%s", server.bucket, strrchr(h->dir, '/') + 1);
 	}
 	if (store_open_with(url, &o, &h->store, err, sizeof(err)))
 		fail_msg("store_open: %s", err);

@@ -2,8 +2,8 @@
 /* See s3_server.h. */
 #include "selftests/unit/s3_server.h"
 #include "lib/hash.h"
+#include "store/s3_priv.h"
 
-#include <curl/curl.h>
 #include <json-c/json.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -16,14 +16,19 @@
 
 #define START_NS (30 * NSEC_PER_SEC)
 
-static void common(struct s3_server *s)
+static void bucket_name(struct s3_server *s)
 {
 	uint8_t id[8];
 	char hex[17];
 
 	random_bytes(id, sizeof(id));
 	hex_encode(id, sizeof(id), hex);
-	snprintf(s->url, sizeof(s->url), "s3://" S3_SERVER_BUCKET "/t-%s/p", hex);
+	snprintf(s->bucket, sizeof(s->bucket), "gfs-test-%s", hex);
+	snprintf(s->url, sizeof(s->url), "s3://%s/p", s->bucket);
+}
+
+static void common(struct s3_server *s)
+{
 	s->options = (struct store_s3_options){.endpoint = s->endpoint,
 					       .access_key_id = s->access,
 					       .secret_access_key = s->secret,
@@ -52,6 +57,7 @@ static void dir_make(struct s3_server *s)
 	const char *tmp = getenv("TMPDIR");
 
 	memset(s, 0, sizeof(*s));
+	bucket_name(s);
 	snprintf(s->dir, sizeof(s->dir), "%.60s/gfs-s3d-XXXXXX", tmp ? tmp : "/tmp");
 	assert_non_null(mkdtemp(s->dir));
 }
@@ -70,10 +76,10 @@ static void run(struct s3_server *s, const char *rules)
 	if (!s->pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (s->cert[0])
-			execl(program, "s3d", "--port-file", file, "--bucket", S3_SERVER_BUCKET,
-			      "--cert", s->cert, "--key", key, NULL);
+			execl(program, "s3d", "--port-file", file, "--bucket", s->bucket, "--cert",
+			      s->cert, "--key", key, NULL);
 		else
-			execl(program, "s3d", "--port-file", file, "--bucket", S3_SERVER_BUCKET,
+			execl(program, "s3d", "--port-file", file, "--bucket", s->bucket,
 			      rules ? "--faults" : NULL, rules, NULL);
 		_exit(127);
 	}
@@ -137,6 +143,7 @@ bool s3_server_environment(struct s3_server *s)
 	snprintf(s->access, sizeof(s->access), "%s", access);
 	snprintf(s->secret, sizeof(s->secret), "%s", secret);
 	common(s);
+	s3_server_bucket(s);
 	return true;
 }
 
@@ -164,24 +171,24 @@ static size_t collect(char *p, size_t size, size_t n, void *user)
 	return fwrite(p, size, n, f);
 }
 
-/* One control request; the answer, malloc'ed. */
-static char *control(const struct s3_server *s, const char *method, const char *path,
-		     const char *body)
+/* One request; the answer, malloc'ed. */
+static char *request(const struct s3_server *s, const char *method, const char *path,
+		     struct curl_slist *headers, const char *body)
 {
 	CURL *c = curl_easy_init();
-	char url[128], *answer = NULL;
+	char url[160], *answer = NULL;
 	size_t len = 0;
 	FILE *f = open_memstream(&answer, &len);
 	long status = 0;
 	CURLcode r;
 
-	assert_true(s->pid > 0);
 	assert_non_null(c);
 	assert_non_null(f);
-	snprintf(url, sizeof(url), "%s/_s3d/%s", s->endpoint, path);
+	snprintf(url, sizeof(url), "%s%s", s->endpoint, path);
 	curl_easy_setopt(c, CURLOPT_URL, url);
 	curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(c, CURLOPT_CUSTOMREQUEST, method);
+	curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers);
 	if (body)
 		curl_easy_setopt(c, CURLOPT_POSTFIELDS, body);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, collect);
@@ -191,9 +198,58 @@ static char *control(const struct s3_server *s, const char *method, const char *
 	curl_easy_cleanup(c);
 	fclose(f);
 	if (r || status / 100 != 2)
-		fail_msg("s3d: %s %s: %s, %ld: %s", method, path, curl_easy_strerror(r), status,
-			 answer);
+		fail_msg("%s %s: %s, %ld: %s", method, url, curl_easy_strerror(r), status, answer);
 	return answer;
+}
+
+static void add_header(struct curl_slist **list, const char *name, const char *value)
+{
+	char line[S3_AUTH_LEN + 64];
+
+	snprintf(line, sizeof(line), "%s: %s", name, value);
+	*list = curl_slist_append(*list, line);
+	assert_non_null(*list);
+}
+
+void s3_server_bucket(struct s3_server *s)
+{
+	/* SHA-256 of nothing. */
+	static const char nothing[] =
+		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+	const struct s3_creds creds = {.id = s->access, .secret = s->secret};
+	char date[S3_DATE_LEN], auth[S3_AUTH_LEN], path[40];
+	const struct s3_header sent[] = {{"host", strstr(s->endpoint, "://") + 3},
+					 {"x-amz-content-sha256", nothing},
+					 {"x-amz-date", date}};
+	const struct s3_sign_in in = {.method = "PUT",
+				      .path = path,
+				      .query = "",
+				      .headers = sent,
+				      .nr_headers = ARRAY_SIZE(sent),
+				      .payload = nothing,
+				      .region = "us-east-1",
+				      .date = date};
+	struct curl_slist *headers = NULL;
+
+	bucket_name(s);
+	snprintf(path, sizeof(path), "/%s", s->bucket);
+	s3_date(time(NULL), date);
+	assert_int_equal(s3_sign(&in, &creds, auth), 0);
+	for (size_t i = 1; i < ARRAY_SIZE(sent); i++)
+		add_header(&headers, sent[i].name, sent[i].value);
+	add_header(&headers, "authorization", auth);
+	free(request(s, "PUT", path, headers, ""));
+	curl_slist_free_all(headers);
+}
+
+static char *control(const struct s3_server *s, const char *method, const char *path,
+		     const char *body)
+{
+	char whole[64];
+
+	assert_true(s->pid > 0);
+	snprintf(whole, sizeof(whole), "/_s3d/%s", path);
+	return request(s, method, whole, NULL, body);
 }
 
 void s3_server_rules(const struct s3_server *s, const char *rules)

@@ -10,14 +10,13 @@
 
 #include <sys/types.h>
 
-#define S3_SERVER_BUCKET "gfs-test"
-
 struct s3_server {
 	pid_t pid; /* 0: not ours, and it takes no rules */
 	char dir[96];
 	char endpoint[64], access[64], secret[64];
 	char cert[128];                  /* "" = no TLS */
-	char url[160];                   /* "s3://BUCKET/PREFIX", the prefix fresh */
+	char bucket[32];                 /* nobody else's */
+	char url[160];                   /* "s3://BUCKET/p" */
 	struct store_s3_options options; /* reach it by these */
 };
 
@@ -28,6 +27,8 @@ void s3_server_start(struct s3_server *s, const char *rules);
 bool s3_server_start_tls(struct s3_server *s);
 /* The one of GFS_TEST_S3. False: the environment names none. */
 bool s3_server_environment(struct s3_server *s);
+/* Another bucket of its own, empty; changes bucket and url. */
+void s3_server_bucket(struct s3_server *s);
 void s3_server_stop(struct s3_server *s);
 /* New rules; "" = none. */
 void s3_server_rules(const struct s3_server *s, const char *rules);

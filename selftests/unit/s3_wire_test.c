@@ -839,6 +839,54 @@ static void reads_do_not_wait_for_uploads(void **state)
 	free(iov.iov_base);
 }
 
+struct endless {
+	struct many many;
+	bool stop; /* atomic */
+};
+
+static void endless_done(struct store_op *op)
+{
+	struct endless *e = op->ctx;
+
+	free(op->buf);
+	op->buf = NULL;
+	if (__atomic_load_n(&e->stop, __ATOMIC_ACQUIRE)) {
+		op->ctx = &e->many;
+		many_done(op);
+	} else {
+		store_submit(st, op);
+	}
+}
+
+static void uploads_and_metadata_pass_endless_reads(void **state)
+{
+	struct endless e = {{PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 64, 0}, false};
+	struct iovec iov = {"v", 1};
+	struct store_op op[64], put = {.type = STORE_PUT,
+				       .prio = STORE_PRIO_UPLOAD,
+				       .key = "up",
+				       .iov = &iov,
+				       .iovcnt = 1};
+
+	assert_int_equal(put_str(st, "k", "0123456789", STORE_IF_NONE_MATCH, NULL), 0);
+	s3_server_rules(&srv, "op=get delay_ms=20");
+	for (int i = 0; i < 64; i++) {
+		op[i] = (struct store_op){.type = STORE_GET,
+					  .prio = i % 2 ? STORE_PRIO_READ : STORE_PRIO_PREFETCH,
+					  .key = "k",
+					  .deadline_ns = UINT64_MAX,
+					  .done = endless_done,
+					  .ctx = &e};
+		store_submit(st, &op[i]);
+	}
+	put.deadline_ns = in_ms(20000);
+	assert_int_equal(store_run(st, &put), 0);
+	assert_int_equal(put_once("meta", "v", STORE_ALWAYS, in_ms(20000)).res, 0);
+	__atomic_store_n(&e.stop, true, __ATOMIC_RELEASE);
+	many_wait(&e.many);
+	assert_int_equal(e.many.bad, 0);
+}
+
 static void connections_closed_by_the_server_are_not_missed(void **state)
 {
 	char key[16], buf[16];
@@ -891,6 +939,7 @@ int main(void)
 		T(a_server_that_returns_is_used_again),
 		T(connections_are_bounded_and_kept),
 		T(reads_do_not_wait_for_uploads),
+		T(uploads_and_metadata_pass_endless_reads),
 		T(connections_closed_by_the_server_are_not_missed),
 	};
 	const struct CMUnitTest environment[] = {CONTRACT(E)};
