@@ -68,8 +68,8 @@ static int root_grow(struct volume *v, uint64_t size_bytes, uint64_t op_id, stru
 		memcpy(etag, v->etag, sizeof(etag));
 		want.size_bytes = size_bytes;
 		random_bytes(want.nonce, sizeof(want.nonce));
-		r = root_update(v->e, &want, etag, now_ns() + v->e->cfg.store_timeout_ns, op_id,
-				&v->closing, err);
+		r = root_update(v->e, &want, v->root.nonce, etag,
+				now_ns() + v->e->cfg.store_timeout_ns, op_id, &v->closing, err);
 		if (!r)
 			root_grown(v, &want, etag);
 		else if (r == -ESTALE)

@@ -146,7 +146,8 @@ struct root_put {
 	struct engine *e;
 	const struct root *r;
 	enum store_cond cond;
-	char *etag; /* in for IF_MATCH, out on success */
+	const uint8_t *base; /* IF_MATCH: the nonce of the root that it replaces */
+	char *etag;          /* in for IF_MATCH, out on success */
 	uint64_t deadline_ns;
 	uint64_t op_id;
 	const bool *cancel;
@@ -154,7 +155,10 @@ struct root_put {
 	struct fmt_err *err;
 };
 
-/* The store refused it: was that because our own earlier attempt landed? 0 yes; -EAGAIN: ask again.
+/*
+ * The store refused it: was that because our own earlier attempt landed? 0 yes; -EAGAIN: ask again.
+ * A nonce is of one PUT: where the root that ours is based on is still in place nobody wrote
+ * another, so the precondition holds and what was wrong is the ETag that an answer gave us.
  */
 static int refusal_verdict(struct root_put *p, int refused)
 {
@@ -166,6 +170,12 @@ static int refusal_verdict(struct root_put *p, int refused)
 	if (!res && !memcmp(cur.nonce, p->r->nonce, sizeof(cur.nonce))) {
 		memcpy(p->etag, etag, STORE_ETAG_MAX);
 		return 0;
+	}
+	if (!res && p->base && !memcmp(cur.nonce, p->base, sizeof(cur.nonce))) {
+		memcpy(p->etag, etag, STORE_ETAG_MAX);
+		return fmt_fail(p->err, -EAGAIN,
+				"root of %s refused though nobody changed it: wrong ETag",
+				cur.name);
 	}
 	if (res == -ENOENT)
 		return refused == -EEXIST
@@ -279,12 +289,13 @@ int root_create(struct engine *e, const struct root *r, uint64_t deadline_ns, ui
 	return root_create_late(e, r, deadline_ns, op_id, etag_out, &late, err);
 }
 
-int root_update(struct engine *e, const struct root *r, char *etag, uint64_t deadline_ns,
-		uint64_t op_id, const bool *cancel, struct fmt_err *err)
+int root_update(struct engine *e, const struct root *r, const uint8_t base[16], char *etag,
+		uint64_t deadline_ns, uint64_t op_id, const bool *cancel, struct fmt_err *err)
 {
 	struct root_put p = {.e = e,
 			     .r = r,
 			     .cond = STORE_IF_MATCH,
+			     .base = base,
 			     .etag = etag,
 			     .deadline_ns = deadline_ns ? deadline_ns : default_deadline(e),
 			     .op_id = op_id,

@@ -281,7 +281,7 @@ static int publish_root(struct volume *v, uint64_t op_id, struct fmt_err *err)
 
 	do {
 		memcpy(etag, v->etag, sizeof(etag));
-		r = root_update(v->e, &v->publish->root, etag,
+		r = root_update(v->e, &v->publish->root, v->root.nonce, etag,
 				now_ns() + v->e->cfg.store_timeout_ns, op_id, &v->closing, err);
 		if (!r)
 			publish_landed(v, etag);

@@ -66,6 +66,7 @@ static int claim(struct engine *e, enum volume_claim how, const uint8_t *uuid, b
 {
 	for (int attempt = 0;; attempt++) {
 		char name[GFS_NAME_MAX];
+		uint8_t base[sizeof(r->nonce)];
 		int res = claim_check(r, uuid, owned, err);
 
 		if (res)
@@ -82,8 +83,10 @@ static int claim(struct engine *e, enum volume_claim how, const uint8_t *uuid, b
 		}
 		snprintf(r->owner, sizeof(r->owner), "%s", e->host_id);
 		r->generation++;
+		memcpy(base, r->nonce, sizeof(base));
 		random_bytes(r->nonce, sizeof(r->nonce));
-		res = root_update(e, r, etag, now_ns() + e->cfg.store_timeout_ns, op_id, NULL, err);
+		res = root_update(e, r, base, etag, now_ns() + e->cfg.store_timeout_ns, op_id, NULL,
+				  err);
 		if (res != -ESTALE || attempt == 2)
 			return res;
 		/* Somebody else changed it: look again, the answer may be -EBUSY now. */
@@ -376,8 +379,8 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	 * again.
 	 */
 	do {
-		r = root_update(v->e, &v->release, v->etag, now_ns() + v->e->cfg.store_timeout_ns,
-				op_id, &v->closing, err);
+		r = root_update(v->e, &v->release, v->root.nonce, v->etag,
+				now_ns() + v->e->cfg.store_timeout_ns, op_id, &v->closing, err);
 	} while (r == -ESTALE && release_regrown(v, op_id));
 	if (!r || r == -ESTALE) {
 		pthread_mutex_lock(&v->lock);

@@ -45,11 +45,13 @@ int root_load(struct engine *e, const char *name, uint64_t op_id, struct root *r
 	      struct fmt_err *err) __must_check;
 /*
  * Conditional PUT of a changed root (the caller set a new nonce): retried until definite. -ESTALE:
- * somebody else wrote it (fenced). etag: in the precondition, out the new one. `cancel` (may be
- * NULL) is polled.
+ * somebody else wrote it (fenced). base: the nonce of the root that it changes, NULL if not known;
+ * while that one is in place a refusal only means that the store told us a wrong ETag. etag: in the
+ * precondition, out the new one. `cancel` (may be NULL) is polled.
  */
-int root_update(struct engine *e, const struct root *r, char *etag, uint64_t deadline_ns,
-		uint64_t op_id, const bool *cancel, struct fmt_err *err) __must_check;
+int root_update(struct engine *e, const struct root *r, const uint8_t base[16], char *etag,
+		uint64_t deadline_ns, uint64_t op_id, const bool *cancel,
+		struct fmt_err *err) __must_check;
 /* Remove the root if it still carries `nonce` (or whatever it is, if nonce is NULL). 0 also if
  * absent. */
 int root_delete(struct engine *e, const char *name, const uint8_t nonce[16], uint64_t op_id,

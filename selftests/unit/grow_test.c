@@ -339,7 +339,7 @@ static void a_grow_without_answer_never_fences_the_volume(void **state)
 		assert_int_equal(root_load(h.e, "vm-1", 1, &root, etag, &err), 0);
 		root.size_bytes = 3 * MiB;
 		root.nonce[0] ^= 1;
-		if (root_update(h.e, &root, etag, now_ns() + NSEC_PER_SEC, 1, NULL, &err))
+		if (root_update(h.e, &root, NULL, etag, now_ns() + NSEC_PER_SEC, 1, NULL, &err))
 			fail_msg("%s: %s", then[i], err.msg);
 		switch (i) {
 		case 0:
@@ -367,8 +367,8 @@ static void a_grow_without_answer_never_fences_the_volume(void **state)
 			assert_int_equal(root_load(h.e, "vm-1", 1, &root, etag, &err), 0);
 			root.size_bytes = oracle_bytes = 4 * MiB;
 			root.nonce[0] ^= 1;
-			assert_int_equal(root_update(h.e, &root, etag, now_ns() + NSEC_PER_SEC, 1,
-						     NULL, &err),
+			assert_int_equal(root_update(h.e, &root, NULL, etag,
+						     now_ns() + NSEC_PER_SEC, 1, NULL, &err),
 					 0);
 			volume_lanes_remove(h.v);
 			if (volume_release(h.v, 1, &err))

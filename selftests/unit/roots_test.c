@@ -110,7 +110,7 @@ static void ambiguous_puts_are_retried_until_definite(void **state)
 		harness_fault(&h, rules[i]);
 		r.sequence = 1;
 		random_bytes(r.nonce, sizeof(r.nonce));
-		if (root_update(h.e, &r, etag, in(20000), 1, NULL, &err))
+		if (root_update(h.e, &r, NULL, etag, in(20000), 1, NULL, &err))
 			fail_msg("%s: %s", rules[i], err.msg);
 		harness_fault(&h, "");
 		assert_int_equal(root_load(h.e, name, 1, &got, etag2, &err), 0);
@@ -179,14 +179,47 @@ static void a_foreign_update_is_refused_and_named(void **state)
 	snprintf(r.owner, sizeof(r.owner), "host-b/x");
 	r.generation = 8;
 	random_bytes(r.nonce, sizeof(r.nonce));
-	assert_int_equal(root_update(h.e, &r, etag, in(5000), 1, NULL, &err), 0);
+	assert_int_equal(root_update(h.e, &r, NULL, etag, in(5000), 1, NULL, &err), 0);
 	mine.sequence = 1;
 	random_bytes(mine.nonce, sizeof(mine.nonce));
-	assert_int_equal(root_update(h.e, &mine, old, in(5000), 1, NULL, &err), -ESTALE);
+	assert_int_equal(root_update(h.e, &mine, NULL, old, in(5000), 1, NULL, &err), -ESTALE);
 	assert_non_null(strstr(err.msg, "generation 8"));
 	assert_non_null(strstr(err.msg, "host-b/x"));
 	assert_int_equal(root_delete(h.e, "vm-1", NULL, 1, &err), 0);
-	assert_int_equal(root_update(h.e, &r, etag, in(5000), 1, NULL, &err), -ESTALE);
+	assert_int_equal(root_update(h.e, &r, NULL, etag, in(5000), 1, NULL, &err), -ESTALE);
+	stop(&h);
+}
+
+/* As from an answer that was wrong: nobody else wrote, so nobody fenced us. */
+static void a_wrong_etag_fences_nobody(void **state)
+{
+	char etag[STORE_ETAG_MAX], right[STORE_ETAG_MAX], loaded[STORE_ETAG_MAX];
+	uint8_t base[16], stranger[16];
+	struct fmt_err err = {""};
+	struct root r, got;
+	struct harness h;
+
+	start(&h, 5 * NSEC_PER_SEC);
+	prepare(&h, "vm-1", &r);
+	assert_int_equal(root_create(h.e, &r, 0, 1, right, &err), 0);
+	snprintf(etag, sizeof(etag), "\"of-nothing\"");
+	memcpy(base, r.nonce, sizeof(base));
+	r.sequence = 1;
+	random_bytes(r.nonce, sizeof(r.nonce));
+	if (root_update(h.e, &r, base, etag, in(5000), 1, NULL, &err))
+		fail_msg("%s", err.msg);
+	assert_int_equal(root_load(h.e, "vm-1", 1, &got, loaded, &err), 0);
+	assert_int_equal(got.sequence, 1);
+	assert_memory_equal(got.nonce, r.nonce, 16);
+	assert_string_equal(etag, loaded);
+	/* Where another root is in place the same refusal is a fence. */
+	random_bytes(stranger, sizeof(stranger));
+	snprintf(etag, sizeof(etag), "\"of-nothing\"");
+	r.sequence = 2;
+	random_bytes(r.nonce, sizeof(r.nonce));
+	assert_int_equal(root_update(h.e, &r, stranger, etag, in(5000), 1, NULL, &err), -ESTALE);
+	assert_int_equal(root_load(h.e, "vm-1", 1, &got, loaded, &err), 0);
+	assert_int_equal(got.sequence, 1);
 	stop(&h);
 }
 
@@ -219,7 +252,8 @@ static void an_update_can_be_canceled_while_the_store_hangs(void **state)
 	harness_fault(&h, "put hang");
 	assert_int_equal(pthread_create(&c.t, NULL, cancel_soon, &c), 0);
 	t = now_ns();
-	assert_int_equal(root_update(h.e, &r, etag, in(20000), 1, &c.cancel, &err), -ECANCELED);
+	assert_int_equal(root_update(h.e, &r, NULL, etag, in(20000), 1, &c.cancel, &err),
+			 -ECANCELED);
 	assert_true(now_ns() - t < 5 * NSEC_PER_SEC);
 	pthread_join(c.t, NULL);
 	stop(&h);
@@ -303,7 +337,7 @@ static void *host_run(void *arg)
 			continue;
 		r.sequence++;
 		random_bytes(r.nonce, sizeof(r.nonce));
-		res = root_update(ho->h->e, &r, etag, in(20000), 1, NULL, &err);
+		res = root_update(ho->h->e, &r, NULL, etag, in(20000), 1, NULL, &err);
 		ho->done += !res;
 		ho->unknown += res == -ETIMEDOUT;
 	}
@@ -405,6 +439,7 @@ int main(void)
 		cmocka_unit_test(a_definite_failure_left_nothing),
 		cmocka_unit_test(an_unknown_outcome_is_told_by_the_deadline),
 		cmocka_unit_test(a_foreign_update_is_refused_and_named),
+		cmocka_unit_test(a_wrong_etag_fences_nobody),
 		cmocka_unit_test(an_update_can_be_canceled_while_the_store_hangs),
 		cmocka_unit_test(delete_removes_only_its_own),
 		cmocka_unit_test(list_names_every_root_once),
