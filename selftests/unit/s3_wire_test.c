@@ -377,7 +377,7 @@ static void tls_endpoints_are_verified(void **state)
 	tls.options.ca_file = NULL;
 	st = s3_server_open(&tls);
 	/* Its retries end by its deadline, with the reason. */
-	op.deadline_ns = in_ms(1000);
+	op.deadline_ns = in_ms(4000);
 	assert_true(store_run(st, &op) < 0);
 	assert_non_null(strstr(stats().problem, "store.ca_file"));
 	store_close(st);
