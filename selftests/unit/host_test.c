@@ -525,7 +525,7 @@ static void late_put_of_a_failed_create_is_reaped(void **state)
 
 	box_init(&b, "a");
 	b.reap_ns = 0;
-	b.forget_ns = 1500 * NSEC_PER_MSEC;
+	b.forget_ns = 6 * NSEC_PER_SEC;
 	b.create_timeout_ns = 100 * NSEC_PER_MSEC;
 	box_start(&b);
 	/* Reaped at once, while it has not landed; it lands later and is found at the end. */
@@ -573,7 +573,7 @@ static void late_put_does_not_bring_back_a_removed_volume(void **state)
 
 	box_init(&b, "a");
 	b.reap_ns = 0;
-	b.forget_ns = 3 * NSEC_PER_SEC;
+	b.forget_ns = 6 * NSEC_PER_SEC;
 	b.create_timeout_ns = 10 * NSEC_PER_SEC;
 	box_start(&b);
 	/* The first copy has no answer and lands later; the second one makes the volume. */
@@ -606,7 +606,7 @@ static void late_put_of_a_refused_create_is_reaped(void **state)
 
 	box_init(&a, "a");
 	a.reap_ns = 0;
-	a.forget_ns = 3 * NSEC_PER_SEC;
+	a.forget_ns = 6 * NSEC_PER_SEC;
 	a.create_timeout_ns = 10 * NSEC_PER_SEC;
 	box_start(&a);
 	b = a;
