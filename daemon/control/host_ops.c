@@ -69,20 +69,61 @@ int vol_device_recover(struct host_vol *vol, struct volume *v, uint64_t op_id,
 	return r ? op_fail_device(err, r, vol->name, &fe) : 0;
 }
 
+/* ---- giving it up ---- */
+
+/*
+ * Release the open volume of `vol`, which has no device and is off the list, and close it:
+ * DETACHED. On failure it stays open. If then volume_releasing(), the PUT may still land (storage
+ * rule 11), and only this, which repeats the same bytes, or its removal may come next; it stays off
+ * the list, because after a restart it may be nobody's, or another's.
+ */
+static int give_up(struct host_vol *vol, uint64_t op_id, struct op_err *err)
+{
+	struct volume *v = vol->v;
+	bool late = volume_releasing(v);
+	struct fmt_err fe = {{0}};
+	int r = volume_release(v, op_id, &fe);
+
+	if (r && volume_releasing(v))
+		return op_fail(err, OP_FAULT_STORE, ETIMEDOUT,
+			       "volume %s: the store gave no definite answer to its release, which "
+			       "may still land (%.150s); nothing is lost, but it cannot be used "
+			       "before; try again when the store answers",
+			       vol->name, fe.msg[0] ? fe.msg : strerror(-r));
+	/* The first PUT landed unseen and another took the volume, or it was seized. All of it was
+	 * uploaded before the first PUT. */
+	if (r == -ESTALE && late)
+		log_warn("volume %s: not this host's any more: %s", vol->name, fe.msg);
+	else if (r)
+		return op_fail_engine(err, r, "releasing it", vol->name, &fe);
+	vol_set(vol, HOST_DETACHED, NULL, NULL);
+	volume_close(v);
+	return 0;
+}
+
 /* ---- attach ---- */
 
 int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, struct op_err *err)
 {
 	struct host *h = vol->h;
 	struct fmt_err fe = {{0}};
-	struct volume *v = vol->v;
+	struct volume *v;
 	struct ublk_dev *dev = NULL;
 	/* Its local state is here, and perhaps its device. */
-	bool opened = !v, ours = vol->listed && claim == CLAIM_OWN;
+	bool opened, ours = vol->listed && claim == CLAIM_OWN;
 	int r;
 
-	if (vol->state == HOST_FAILED && v)
+	if (vol->state == HOST_FAILED && vol->v)
 		return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s: %s", vol->name, vol->why);
+	/* What is to be nobody's cannot be served: it becomes that first, and is claimed anew. */
+	if (vol->v && volume_releasing(vol->v)) {
+		vol_phase(vol, "finishing its release");
+		r = give_up(vol, op_id, err);
+		if (r)
+			return r;
+	}
+	v = vol->v;
+	opened = !v;
 	if (opened) {
 		struct root root;
 
@@ -142,7 +183,11 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id, st
 		    (volume_drain(v, DRAIN_SLICE_NS, op_id, &fe) || volume_release(v, op_id, &fe)))
 			log_warn("volume %s: not released after its attach failed: %s", vol->name,
 				 fe.msg);
-		volume_close(v);
+		/* Not forgotten: the next operation goes on with it. */
+		if (volume_releasing(v))
+			vol_set(vol, HOST_STOPPED, v, NULL);
+		else
+			volume_close(v);
 	}
 	return r;
 }
@@ -366,8 +411,7 @@ static int forget_failed(struct host_vol *vol, bool force, struct op_err *err)
 static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, uint64_t op_id,
 			struct op_err *err)
 {
-	struct fmt_err fe = {{0}};
-	struct op_err upload_err;
+	struct op_err why;
 	struct volume *v;
 	bool keep = false;
 	int r;
@@ -386,7 +430,7 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 	}
 	/* Most of the upload happens while the guest is still served. */
 	vol_phase(vol, "uploading");
-	r = drain(vol, timeout_ns, op_id, &upload_err);
+	r = drain(vol, timeout_ns, op_id, &why);
 	if (!r || force) {
 		keep = r != 0;
 		vol_phase(vol, "removing the device");
@@ -396,11 +440,11 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 		vol_phase(vol, "uploading the rest");
 		/* What came meanwhile; nothing more comes. */
 		if (!keep)
-			r = drain(vol, timeout_ns, op_id, &upload_err);
+			r = drain(vol, timeout_ns, op_id, &why);
 		keep |= r != 0;
 	}
 	if (r && !force) {
-		*err = upload_err;
+		*err = why;
 		return r;
 	}
 	/*
@@ -414,22 +458,22 @@ static int detach_owned(struct host_vol *vol, bool force, uint64_t timeout_ns, u
 		return list_fail(vol, r, err);
 	v = vol->v;
 	if (!keep) {
-		r = volume_release(v, op_id, &fe);
-		if (r && !force) {
-			op_fail_engine(err, r, "releasing it", vol->name, &fe);
+		r = give_up(vol, op_id, &why);
+		if (!r)
+			return 0;
+		/* Not by force either: forgotten, the release could land under a later attach. */
+		if (!force || volume_releasing(v)) {
+			*err = why;
 			/* Still ours: attached again at the next start unless a retry finishes
 			 * this. */
-			if (list_set(vol, true))
+			if (!volume_releasing(v) && list_set(vol, true))
 				log_warn("volume %s: not on the list of volumes", vol->name);
 			return r;
 		}
-		keep = r != 0;
 	}
-	if (keep)
-		log_warn("volume %s: detached by force without a complete upload (%s); its data "
-			 "and its "
-			 "ownership stay on this host",
-			 vol->name, fe.msg[0] ? fe.msg : upload_err.msg);
+	log_warn("volume %s: detached by force without a complete upload (%s); its data and its "
+		 "ownership stay on this host",
+		 vol->name, why.msg);
 	vol_set(vol, HOST_DETACHED, NULL, NULL);
 	volume_close(v);
 	return 0;

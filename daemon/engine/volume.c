@@ -360,12 +360,13 @@ static bool release_regrown(struct volume *v, uint64_t op_id)
 
 int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 {
-	int r = v->releasing ? 0 : volume_drain(v, 0, op_id, err);
+	bool late = volume_releasing(v), definite;
+	int r = late ? 0 : volume_drain(v, 0, op_id, err);
 
 	if (r)
 		return r;
 	pthread_mutex_lock(&v->mut);
-	if (!v->releasing) {
+	if (!late) {
 		v->release = v->root;
 		v->release.owner[0] = '\0';
 		random_bytes(v->release.nonce, sizeof(v->release.nonce));
@@ -382,7 +383,9 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 		r = root_update(v->e, &v->release, v->root.nonce, v->etag,
 				now_ns() + v->e->cfg.store_timeout_ns, op_id, &v->closing, err);
 	} while (r == -ESTALE && release_regrown(v, op_id));
-	if (!r || r == -ESTALE) {
+	/* Taken, refused, or never written; the last holds for this call's attempts only. */
+	definite = !r || r == -ESTALE || (!late && r != -ETIMEDOUT && r != -ECANCELED);
+	if (definite) {
 		pthread_mutex_lock(&v->lock);
 		v->releasing = false;
 		if (!r)
@@ -393,6 +396,13 @@ int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err)
 		local_gone(v, "released");
 	pthread_mutex_unlock(&v->mut);
 	return r;
+}
+
+bool volume_releasing(struct volume *v)
+{
+	SCOPED_LOCK(&v->lock);
+
+	return v->releasing;
 }
 
 int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err)

@@ -95,9 +95,15 @@ void volume_close(struct volume *v);
  * none. */
 int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id,
 		 struct fmt_err *err) __must_check;
-/* Drain, give up ownership in the root, remove the local state. Lanes must be removed. Then close
- * it. */
+/*
+ * Drain, give up ownership in the root, remove the local state. Lanes must be removed. Then close
+ * it. After an error volume_releasing() tells whether it is ours for certain, and goes on as
+ * before, or the release may still land: then call this again, and nothing else, until it is
+ * definite. -ESTALE: refused for good, the root is another's.
+ */
 int volume_release(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
+/* A release was sent and has no definite answer. Any thread. */
+bool volume_releasing(struct volume *v);
 /* Delete the root, then the local state. Lanes must be removed. Then close it. */
 int volume_destroy(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
 

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "control/host.h"
+#include "engine/worker.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/timing.h"
@@ -25,6 +26,7 @@
 
 struct ublk_host {
 	const char *host_id;
+	struct engine *engine;
 };
 
 struct ublk_dev {
@@ -48,6 +50,17 @@ static struct model {
 	int adding;   /* atomic: so many are */
 } model = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* As the real one: a volume whose release is not definite takes no lanes. */
+static int model_lanes(struct ublk_host *h, struct volume *v, struct fmt_err *err)
+{
+	struct lane *lane;
+	int r = volume_lane_add(v, engine_workers(h->engine)->w[0], &lane);
+
+	if (r)
+		snprintf(err->msg, sizeof(err->msg), "lanes failed: %s", strerror(-r));
+	return r;
+}
+
 int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
 		 struct fmt_err *err)
 {
@@ -69,8 +82,13 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 		return -model.fail_add;
 	}
 	for (int i = 0; i < MODEL_DEVS; i++) {
+		int r;
+
 		if (model.d[i].there)
 			continue;
+		r = model_lanes(h, v, err);
+		if (r)
+			return r;
 		model.d[i].there = model.d[i].served = true;
 		model.d[i].in_use = false;
 		memcpy(model.d[i].uuid, volume_uuid(v), 16);
@@ -95,6 +113,10 @@ int ublk_dev_recover(struct ublk_host *h, struct volume *v, uint64_t op_id, stru
 	for (int i = 0; i < MODEL_DEVS; i++)
 		if (model.d[i].there && !model.d[i].served &&
 		    !memcmp(model.d[i].uuid, volume_uuid(v), 16)) {
+			int r = model_lanes(h, v, err);
+
+			if (r)
+				return r;
 			model.d[i].served = true;
 			model.d[i].dev = (struct ublk_dev){
 				.h = h, .v = v, .id = i, .bytes = model.d[i].bytes};
@@ -114,6 +136,7 @@ int ublk_dev_remove(struct ublk_dev *dev, bool force, uint64_t op_id, struct fmt
 		snprintf(err->msg, sizeof(err->msg), "mounted on /mnt");
 		return -EBUSY;
 	}
+	volume_lanes_remove(dev->v);
 	model.d[dev->id].there = model.d[dev->id].served = false;
 	return 0;
 }
@@ -122,6 +145,7 @@ void ublk_dev_abandon(struct ublk_dev *dev)
 {
 	SCOPED_LOCK(&model.lock);
 
+	volume_lanes_remove(dev->v);
 	model.d[dev->id].served = false;
 }
 
@@ -207,7 +231,7 @@ struct box {
 	struct engine *engine;
 	struct pool *pool;
 	struct host *host;
-	uint64_t create_timeout_ns, reap_ns, forget_ns;
+	uint64_t create_timeout_ns, store_timeout_ns, reap_ns, forget_ns;
 	int readied; /* atomic */
 };
 
@@ -264,9 +288,10 @@ static void start_engine(struct box *b, const char *rules)
 	ec.host_id = b->host_id;
 	ec.workers = 1;
 	ec.cache_bytes = 8 * MiB;
-	ec.store_timeout_ns = 10 * NSEC_PER_SEC;
+	ec.store_timeout_ns = b->store_timeout_ns;
 	ec.lock_fd = -1;
 	assert_int_equal(engine_create(&ec, b->store, &b->engine), 0);
+	b->ublk.engine = b->engine;
 }
 
 static void box_start(struct box *b)
@@ -303,6 +328,7 @@ static void box_init(struct box *b, const char *name)
 		assert_int_equal(mkdir_all(store), 0);
 	}
 	b->create_timeout_ns = 3 * NSEC_PER_SEC;
+	b->store_timeout_ns = 10 * NSEC_PER_SEC;
 	b->reap_ns = 3600 * NSEC_PER_SEC;
 	b->forget_ns = 7200 * NSEC_PER_SEC;
 	model.fail_add = model.fail_recover = model.fail_remove = 0;
@@ -1172,6 +1198,197 @@ static void failed_release_leaves_a_volume_that_a_retry_detaches(void **state)
 	box_stop(&b);
 }
 
+/* Attached, then a detach that got as far as the PUT of its release, and no answer to that. */
+static void detach_without_answer(struct box *b, const char *rules)
+{
+	struct op_err err;
+
+	box_init(b, "a");
+	b->store_timeout_ns = 2 * NSEC_PER_SEC;
+	box_start(b);
+	must_create(b, "vm-1");
+	faults(b, rules);
+	assert_true(host_detach(b->host, "vm-1", false, 0, 1, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_STORE);
+	assert_non_null(strstr(err.msg, "may still land"));
+	assert_non_null(strstr(err.msg, "again"));
+	assert_state(b, "vm-1", HOST_STOPPED);
+}
+
+enum after_detach { THEN_ATTACH, THEN_CREATE, THEN_TAKEOVER, THEN_DETACH, THEN_REMOVE, AFTER_NR };
+
+static int after_detach(struct box *b, enum after_detach what, struct op_err *err)
+{
+	bool changed;
+
+	memset(err, 0, sizeof(*err));
+	switch (what) {
+	case THEN_ATTACH:
+		return host_attach(b->host, "vm-1", 1, &changed, err);
+	case THEN_CREATE:
+		return create(b, "vm-1", &changed, err);
+	case THEN_TAKEOVER:
+		return host_takeover(b->host, "vm-1", false, 1, err);
+	case THEN_DETACH:
+		return host_detach(b->host, "vm-1", false, 0, 1, err);
+	case THEN_REMOVE:
+		return host_remove(b->host, "vm-1", false, 1, err);
+	case AFTER_NR:
+		break;
+	}
+	return -EINVAL;
+}
+
+static void an_unanswered_release_hinders_nothing_once_the_store_answers(void **state)
+{
+	static const struct {
+		const char *rules;
+		enum after_detach then;
+	} cases[] = {
+		{"put:exports/* ambiguous=before", THEN_ATTACH},
+		{"put:exports/* ambiguous=before", THEN_CREATE},
+		{"put:exports/* ambiguous=before", THEN_TAKEOVER},
+		{"put:exports/* ambiguous=before", THEN_DETACH},
+		{"put:exports/* ambiguous=before", THEN_REMOVE},
+		{"put:exports/* ambiguous=after", THEN_ATTACH},
+		{"put:exports/* ambiguous=after", THEN_DETACH},
+		{"put:exports/* hang", THEN_CREATE},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		enum after_detach then = cases[i].then;
+		bool attached = then < THEN_DETACH;
+		struct host_volume_info v;
+		struct op_err err;
+		struct box b;
+
+		detach_without_answer(&b, cases[i].rules);
+		faults(&b, "seed=1");
+		if (after_detach(&b, then, &err))
+			fail_msg("%s, then %d: %s", cases[i].rules, (int)then, err.msg);
+		if (then == THEN_REMOVE) {
+			assert_absent(&b, "vm-1");
+		} else {
+			assert_state(&b, "vm-1", attached ? HOST_ATTACHED : HOST_DETACHED);
+			assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+			assert_string_equal(v.info.root.owner, attached ? b.host_id : "");
+			assert_int_equal(v.info.mode, VOLUME_RW);
+		}
+		assert_int_equal(model_count(), attached);
+		assert_int_equal(local_volumes(&b), attached);
+		box_stop(&b);
+	}
+}
+
+static void an_unanswered_release_is_not_overtaken(void **state)
+{
+	static const enum after_detach also[] = {THEN_ATTACH, THEN_CREATE, THEN_TAKEOVER,
+						 THEN_DETACH};
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+
+	detach_without_answer(&b, "put:exports/* hang");
+	/* As long as the PUT may land, nothing is served and nothing else is written. */
+	for (size_t i = 0; i < ARRAY_SIZE(also); i++) {
+		uint64_t begin = now_ns();
+
+		assert_true(after_detach(&b, also[i], &err) < 0);
+		assert_int_equal(err.fault, OP_FAULT_STORE);
+		assert_non_null(strstr(err.msg, "may still land"));
+		assert_non_null(strstr(err.msg, "again"));
+		assert_true(now_ns() - begin < 5 * b.store_timeout_ns);
+		assert_state(&b, "vm-1", HOST_STOPPED);
+		assert_int_equal(model_count(), 0);
+	}
+	/* Nor is it attached by itself after a restart, landed or not; by request it is. */
+	box_stop(&b);
+	box_start(&b);
+	wait_until(readied, &b, "the first pass");
+	assert_state(&b, "vm-1", HOST_DETACHED);
+	assert_int_equal(after_detach(&b, THEN_ATTACH, &err), 0);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_string_equal(v.info.root.owner, b.host_id);
+	box_stop(&b);
+}
+
+static void a_release_that_landed_unseen_survives_a_restart_and_another_owner(void **state)
+{
+	struct op_err err;
+	struct box a, b;
+
+	detach_without_answer(&a, "put:exports/* ambiguous=after");
+	b = a;
+	snprintf(b.state, sizeof(b.state), "%s/state-b", a.dir);
+	snprintf(b.cache, sizeof(b.cache), "%s/cache-b", a.dir);
+	snprintf(b.host_id, sizeof(b.host_id), "b/00000000-0000-4000-8000-000000000002");
+	assert_int_equal(mkdir_all(b.cache), 0);
+	box_start(&b);
+	/* It is free in the store, so another takes it. */
+	assert_int_equal(after_detach(&b, THEN_ATTACH, &err), 0);
+	faults(&a, "seed=1");
+	assert_int_equal(after_detach(&a, THEN_ATTACH, &err), -EBUSY);
+	assert_int_equal(err.fault, OP_FAULT_CONFLICT);
+	assert_non_null(strstr(err.msg, b.host_id));
+	assert_state(&a, "vm-1", HOST_DETACHED);
+	assert_int_equal(after_detach(&b, THEN_DETACH, &err), 0);
+	assert_int_equal(after_detach(&a, THEN_ATTACH, &err), 0);
+	box_stop(&b);
+	box_stop(&a);
+
+	detach_without_answer(&a, "put:exports/* ambiguous=after");
+	box_stop(&a);
+	box_start(&a);
+	wait_until(readied, &a, "the first pass");
+	assert_state(&a, "vm-1", HOST_DETACHED);
+	assert_int_equal(after_detach(&a, THEN_ATTACH, &err), 0);
+	box_stop(&a);
+}
+
+static void a_release_that_was_not_written_leaves_a_volume_that_is_attached_at_once(void **state)
+{
+	struct op_err err;
+	struct box b;
+
+	box_init(&b, "a");
+	box_start(&b);
+	must_create(&b, "vm-1");
+	faults(&b, "put:* error=EIO");
+	assert_true(after_detach(&b, THEN_DETACH, &err) < 0);
+	assert_state(&b, "vm-1", HOST_STOPPED);
+	/* It is ours for certain: no answer of the store is needed. */
+	if (after_detach(&b, THEN_ATTACH, &err))
+		fail_msg("%s", err.msg);
+	assert_state(&b, "vm-1", HOST_ATTACHED);
+	box_stop(&b);
+}
+
+static void a_failed_attach_that_cannot_give_back_is_finished_by_the_next(void **state)
+{
+	struct host_volume_info v;
+	struct op_err err;
+	struct box b;
+
+	box_init(&b, "a");
+	b.store_timeout_ns = 2 * NSEC_PER_SEC;
+	box_start(&b);
+	must_create(&b, "vm-1");
+	assert_int_equal(after_detach(&b, THEN_DETACH, &err), 0);
+	model.fail_add = EIO;
+	/* The claim is written, the release has no answer. */
+	faults(&b, "put:exports/* ambiguous=before skip=1");
+	assert_true(after_detach(&b, THEN_ATTACH, &err) < 0);
+	assert_int_equal(err.fault, OP_FAULT_DEVICE);
+	assert_state(&b, "vm-1", HOST_STOPPED);
+	model.fail_add = 0;
+	faults(&b, "seed=1");
+	if (after_detach(&b, THEN_ATTACH, &err))
+		fail_msg("%s", err.msg);
+	assert_int_equal(show(&b, "vm-1", &v), OP_FAULT_NONE);
+	assert_string_equal(v.info.root.owner, b.host_id);
+	box_stop(&b);
+}
+
 static void remove_deletes_all_or_can_be_repeated(void **state)
 {
 	struct host_volume_info v;
@@ -1326,6 +1543,12 @@ int main(void)
 		cmocka_unit_test(detach_releases_and_another_host_attaches),
 		cmocka_unit_test(a_stranger_with_a_listed_name_is_not_claimed),
 		cmocka_unit_test(failed_release_leaves_a_volume_that_a_retry_detaches),
+		cmocka_unit_test(an_unanswered_release_hinders_nothing_once_the_store_answers),
+		cmocka_unit_test(an_unanswered_release_is_not_overtaken),
+		cmocka_unit_test(a_release_that_landed_unseen_survives_a_restart_and_another_owner),
+		cmocka_unit_test(
+			a_release_that_was_not_written_leaves_a_volume_that_is_attached_at_once),
+		cmocka_unit_test(a_failed_attach_that_cannot_give_back_is_finished_by_the_next),
 		cmocka_unit_test(remove_deletes_all_or_can_be_repeated),
 		cmocka_unit_test(list_shows_this_host_and_the_store_but_no_leftovers),
 		cmocka_unit_test(illegal_names_reach_nothing),
