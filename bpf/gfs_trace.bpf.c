@@ -9,8 +9,9 @@
  * Each program is one hook of the table in tracing/hooks.c, which decides what is loaded. Nothing
  * here needs the types of the ublk module; the module may come later.
  *
- * A control command enters the driver twice: inline, where it returns -EAGAIN, then in an io-wq
- * thread of the same process. The io_uring_cmd is the same object, at the beginning of its request.
+ * A control command enters the driver in an io-wq thread of the server; if it was not submitted as
+ * asynchronous, inline before, where it returns -EAGAIN. The io_uring_cmd is the same object, at
+ * the beginning of its request.
  */
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -25,6 +26,10 @@
 #include "bpf/kernel.bpf.h"
 
 #define EIOCBQUEUED 529
+/* User API: io_uring's opcode; and of the driver's own, in one number space with type 'u', the
+ * first that is no control command. */
+#define IORING_OP_URING_CMD 46
+#define UBLK_NR_IO_FIRST    0x20
 
 #include <bpf/usdt.bpf.h>
 
@@ -153,23 +158,33 @@ static __always_inline void cmd_tell(struct gt_cmd *c, __s32 res)
 	}
 }
 
+/* A command of the current task that nobody knew. */
+static __always_inline void cmd_fresh(struct gt_cmd *fresh, struct io_uring_cmd *cmd, __u64 now)
+{
+	const struct io_uring_sqe *sqe = BPF_CORE_READ(cmd, sqe);
+
+	task_now(&fresh->task);
+	fresh->req = (__u64)cmd;
+	fresh->cmd_op = BPF_CORE_READ(cmd, cmd_op);
+	bpf_core_read(&fresh->dev_id, sizeof(fresh->dev_id), &sqe->addr3);
+	fresh->submit_tid = fresh->task.tid;
+	fresh->submit_ns = now;
+}
+
 static __always_inline int ctrl_enter(struct io_uring_cmd *cmd)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct gt_cmd_key key = {.req = (__u64)cmd};
-	const struct io_uring_sqe *sqe;
 	struct gt_cmd fresh = {.kind = GT_CMD}, *c;
-	struct gt_task t;
+	__u32 tid;
 
-	task_now(&t);
-	key.tgid = t.tgid;
-	bpf_map_update_elem(&cmd_of_tid, &t.tid, &key, BPF_ANY);
-	fresh.cmd_op = BPF_CORE_READ(cmd, cmd_op);
-	sqe = BPF_CORE_READ(cmd, sqe);
-	bpf_core_read(&fresh.dev_id, sizeof(fresh.dev_id), &sqe->addr3);
+	cmd_fresh(&fresh, cmd, now);
+	key.tgid = fresh.task.tgid;
+	tid = fresh.task.tid;
+	bpf_map_update_elem(&cmd_of_tid, &tid, &key, BPF_ANY);
 	c = bpf_map_lookup_elem(&cmds, &key);
 	if (c && !c->ctrl_ns && c->cmd_op == fresh.cmd_op && c->dev_id == fresh.dev_id) {
-		c->task = t;
+		c->task = fresh.task;
 		c->ctrl_ns = now;
 		return 0;
 	}
@@ -179,10 +194,7 @@ static __always_inline int ctrl_enter(struct io_uring_cmd *cmd)
 	 */
 	if (c && c->ctrl_ns)
 		cmd_tell(c, 0);
-	fresh.req = key.req;
-	fresh.task = t;
-	fresh.submit_tid = t.tid;
-	fresh.submit_ns = fresh.ctrl_ns = now;
+	fresh.ctrl_ns = now;
 	if (bpf_map_update_elem(&cmds, &key, &fresh, BPF_ANY))
 		count(&dropped);
 	return 0;
@@ -275,10 +287,24 @@ static __always_inline struct gt_cmd *cmd_of_req(const void *req)
 SEC("tp_btf/io_uring_queue_async_work")
 int BPF_PROG(gt_punt, struct io_kiocb *req)
 {
-	struct gt_cmd *c = cmd_of_req(req);
+	struct gt_cmd fresh = {.kind = GT_CMD}, *c = cmd_of_req(req);
+	__u64 now = bpf_ktime_get_ns();
+	struct gt_cmd_key key = {.req = (__u64)req};
 
-	if (c)
-		c->punt_ns = bpf_ktime_get_ns();
+	if (c) {
+		c->punt_ns = now;
+		return 0;
+	}
+	if (BPF_CORE_READ(req, opcode) != IORING_OP_URING_CMD)
+		return 0;
+	/* Submitted as asynchronous: the driver did not see it yet. */
+	cmd_fresh(&fresh, (struct io_uring_cmd *)req, now);
+	if (((fresh.cmd_op >> 8) & 0xff) != 'u' || (fresh.cmd_op & 0xff) >= UBLK_NR_IO_FIRST)
+		return 0;
+	fresh.punt_ns = now;
+	key.tgid = fresh.task.tgid;
+	if (bpf_map_update_elem(&cmds, &key, &fresh, BPF_ANY))
+		count(&dropped);
 	return 0;
 }
 

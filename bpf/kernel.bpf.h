@@ -15,6 +15,7 @@ struct io_wq_work {
 };
 
 struct io_kiocb {
+	__u8 opcode;
 	struct io_cqe cqe;
 	struct io_wq_work work;
 };

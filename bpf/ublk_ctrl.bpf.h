@@ -4,7 +4,8 @@
 #ifndef GFS_BPF_UBLK_CTRL_BPF_H
 #define GFS_BPF_UBLK_CTRL_BPF_H
 
-/* What the driver answers inline, before an io-wq thread enters it again with the same command. */
+/* What the driver answers inline, if it is asked there, before an io-wq thread enters it again with
+ * the same command. */
 #define EAGAIN 11
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)

@@ -3,9 +3,10 @@
  * Outside observer of ublk control commands and elevator switches. One record per command: from the
  * first entry into ublk_ctrl_uring_cmd to the return of the one that did the work.
  *
- * A command enters twice: inline in the server's thread, where it returns -EAGAIN, then in an io-wq
- * thread of the same process. The io_uring_cmd stays the same object (it is embedded in the
- * request), so its address with the tgid pairs them; dev id and opcode are kept to be sure.
+ * A command enters in an io-wq thread of the server; if it was not submitted as asynchronous,
+ * inline in the server's thread before, where it returns -EAGAIN. The io_uring_cmd stays the same
+ * object (it is embedded in the request), so its address with the tgid pairs them; dev id and
+ * opcode are kept to be sure.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_core_read.h>

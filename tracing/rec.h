@@ -135,7 +135,7 @@ struct rec_cmd {
 	uint32_t tgid;
 	char comm[REC_COMM_LEN];
 	uint32_t tid;         /* thread that works on it now: an iou-wrk after WORKER */
-	uint64_t submit_ns;   /* first entry into the driver */
+	uint64_t submit_ns;   /* first entry into the driver, or punt_ns if that was first */
 	uint64_t punt_ns;     /* given to io-wq */
 	uint64_t worker_ns;   /* an io-wq worker took it */
 	uint64_t ctrl_ns;     /* second entry into the driver; the first if it was not punted */

@@ -175,6 +175,12 @@ static void cmd_submit(struct ublk_ctrl *c, struct ublk_cmd *cmd)
 	struct io_uring_sqe *sqe = ctrl_sqe(c);
 
 	sqe->opcode = IORING_OP_URING_CMD;
+	/*
+	 * 6.12 hands a command to io-wq without moving it off the ring: the driver reads dev_id and
+	 * addr of whatever is in that SQE by then, and RING_ENTRIES commands later it is another's.
+	 * A command that is asynchronous from the start is copied before submission returns.
+	 */
+	sqe->flags = IOSQE_ASYNC;
 	sqe->fd = c->fd;
 	sqe->cmd_op = cmd->op;
 	memcpy(&sqe->addr3, &payload, sizeof(payload));
@@ -477,8 +483,8 @@ static int cmd_wait(struct ublk_ctrl *c, struct ublk_cmd *cmd, uint64_t until_ns
 		if (cond_wait_until(&cmd->cond, &c->lock, until_ns) == -ETIMEDOUT)
 			break;
 	if (cmd->state == CMD_DONE) {
-		/* Cancelled at its deadline, by us. */
-		if (cmd->cancelling && cmd->res == -EINTR)
+		/* Cancelled by us: in the driver, or before an io-wq thread took it there. */
+		if (cmd->cancelling && (cmd->res == -EINTR || cmd->res == -ECANCELED))
 			return -ETIMEDOUT;
 		return cmd->res;
 	}

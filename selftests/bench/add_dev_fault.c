@@ -2,7 +2,7 @@
 /*
  * add_dev_fault PID: until SIGTERM or SIGINT, the kernel refuses each ADD_DEV of that process with
  * EINVAL. Prints "ready" when it does, and "struck=N" at the end. N counts entries into the driver:
- * a command enters twice. One thread.
+ * a command that was not submitted as asynchronous enters twice. One thread.
  */
 #include "bpf/add_dev_fault.skel.h"
 #include "lib/util.h"
