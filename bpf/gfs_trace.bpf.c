@@ -26,10 +26,6 @@
 #include "bpf/kernel.bpf.h"
 
 #define EIOCBQUEUED 529
-/* User API: io_uring's opcode; and of the driver's own, in one number space with type 'u', the
- * first that is no control command. */
-#define IORING_OP_URING_CMD 46
-#define UBLK_NR_IO_FIRST    0x20
 
 #include <bpf/usdt.bpf.h>
 
@@ -299,7 +295,7 @@ int BPF_PROG(gt_punt, struct io_kiocb *req)
 		return 0;
 	/* Submitted as asynchronous: the driver did not see it yet. */
 	cmd_fresh(&fresh, (struct io_uring_cmd *)req, now);
-	if (((fresh.cmd_op >> 8) & 0xff) != 'u' || (fresh.cmd_op & 0xff) >= UBLK_NR_IO_FIRST)
+	if (!ublk_ctrl_op(fresh.cmd_op))
 		return 0;
 	fresh.punt_ns = now;
 	key.tgid = fresh.task.tgid;

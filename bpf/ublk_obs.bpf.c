@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * Outside observer of ublk control commands and elevator switches. One record per command: from the
- * first entry into ublk_ctrl_uring_cmd to the return of the one that did the work.
+ * moment it is given to io-wq, or enters ublk_ctrl_uring_cmd inline, to the return of the entry
+ * that did the work.
  *
  * A command enters in an io-wq thread of the server; if it was not submitted as asynchronous,
  * inline in the server's thread before, where it returns -EAGAIN. The io_uring_cmd stays the same
@@ -56,22 +57,43 @@ static __always_inline void obs_key_of(struct io_uring_cmd *cmd, struct obs_key 
 	key->op = BPF_CORE_READ(cmd, cmd_op);
 }
 
+static __always_inline void obs_begin(struct io_uring_cmd *cmd, struct obs_key *key)
+{
+	const struct io_uring_sqe *sqe = BPF_CORE_READ(cmd, sqe);
+	struct obs_start s = {.ns = bpf_ktime_get_ns()};
+
+	bpf_core_read(&s.dev_id, sizeof(s.dev_id), &sqe->addr3);
+	bpf_map_update_elem(&starts, key, &s, BPF_NOEXIST);
+}
+
+struct io_kiocb___op {
+	__u8 opcode;
+} __attribute__((preserve_access_index));
+
+/* Submitted as asynchronous: on its way from here, as the others are from their first entry. */
+SEC("tp_btf/io_uring_queue_async_work")
+int BPF_PROG(ctrl_queued, void *req)
+{
+	struct io_uring_cmd *cmd = req;
+	struct obs_key key;
+
+	if (BPF_CORE_READ((struct io_kiocb___op *)req, opcode) != IORING_OP_URING_CMD)
+		return 0;
+	obs_key_of(cmd, &key);
+	if (ublk_ctrl_op(key.op))
+		obs_begin(cmd, &key);
+	return 0;
+}
+
 SEC("fentry/ublk_ctrl_uring_cmd")
 int BPF_PROG(ctrl_enter, struct io_uring_cmd *cmd, unsigned int issue_flags)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct obs_start s = {};
 	struct obs_key key;
-	const struct io_uring_sqe *sqe;
 
 	obs_key_of(cmd, &key);
 	bpf_map_update_elem(&current_op, &tid, &key.op, BPF_ANY);
-	if (bpf_map_lookup_elem(&starts, &key))
-		return 0;
-	sqe = BPF_CORE_READ(cmd, sqe);
-	bpf_core_read(&s.dev_id, sizeof(s.dev_id), &sqe->addr3);
-	s.ns = bpf_ktime_get_ns();
-	bpf_map_update_elem(&starts, &key, &s, BPF_ANY);
+	obs_begin(cmd, &key);
 	return 0;
 }
 
