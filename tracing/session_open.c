@@ -13,13 +13,22 @@
 #include <signal.h>
 #include <string.h>
 
-/* Calls fn for each entry of a hash map; fn returns true to have the entry deleted. */
+union open_value {
+	struct gt_cmd cmd;
+	struct gt_freeze freeze;
+	struct gt_attr attr;
+	struct gt_elv elv;
+};
+
+/* Calls fn for each entry of a hash map; fn returns true to have the entry deleted, if it is still
+ * the same one. */
 static void map_each(struct session *s, struct bpf_map *map, void *key, void *value,
 		     size_t key_size,
 		     bool (*fn)(struct session *s, const void *value, uint64_t now), uint64_t now)
 {
 	int fd = bpf_map__fd(map), n = 0;
-	char prev[64];
+	size_t value_size = bpf_map__value_size(map);
+	char prev[64], same[sizeof(union open_value)];
 	bool more = !bpf_map_get_next_key(fd, NULL, key);
 
 	while (more && n++ < OPEN_MAX) {
@@ -27,7 +36,8 @@ static void map_each(struct session *s, struct bpf_map *map, void *key, void *va
 
 		memcpy(prev, key, key_size);
 		more = !bpf_map_get_next_key(fd, prev, key);
-		if (found && fn(s, value, now))
+		if (found && fn(s, value, now) && !bpf_map_lookup_elem(fd, prev, same) &&
+		    !memcmp(same, value, value_size))
 			bpf_map_delete_elem(fd, prev);
 	}
 }
@@ -49,27 +59,61 @@ static bool thread_gone(uint32_t tgid)
 /*
  * A program that the kernel skipped (see ctrl_exit() in bpf/gfs_trace.bpf.c) leaves what it would
  * have ended open. What is told as open is therefore looked for on its thread's kernel stack, where
- * that can be read.
+ * that can be read. A thread that is just leaving the function is not there either, and its end is
+ * about to be told: what is missing is not told as open from the first look on, and taken for
+ * ended, true in *over, only when it is missing UNSEEN_NS later as well.
  */
-static bool ended_unseen(uint32_t tid, const char *symbol)
+static bool ended_unseen(struct session *s, uint32_t tid, uint64_t start_ns,
+			 const char *const *symbols, uint64_t now, bool *over)
 {
 	static struct rec_task t;
+	struct unseen *u = NULL;
 	int res = procfs_task(tid, &t);
 
-	return res == -ESRCH || (!res && t.kstack[0] && !procfs_stack_has(t.kstack, symbol));
+	*over = res == -ESRCH;
+	if (*over)
+		return true;
+	for (unsigned int i = 0; i < s->nr_unseen && !u; i++)
+		if (s->unseen[i].tid == tid && s->unseen[i].start_ns == start_ns)
+			u = &s->unseen[i];
+	for (; *symbols; symbols++)
+		if (res || !t.kstack[0] || procfs_stack_has(t.kstack, *symbols)) {
+			if (u)
+				*u = s->unseen[--s->nr_unseen];
+			return false;
+		}
+	if (!u && s->nr_unseen < UNSEEN_MAX) {
+		u = &s->unseen[s->nr_unseen++];
+		*u = (struct unseen){.tid = tid, .start_ns = start_ns, .since_ns = now};
+	}
+	if (u && now - u->since_ns >= UNSEEN_NS) {
+		*u = s->unseen[--s->nr_unseen];
+		*over = true;
+	}
+	return true;
+}
+
+/* Those whose end was told after all are never asked for again. */
+static void unseen_expire(struct session *s, uint64_t now)
+{
+	for (unsigned int i = s->nr_unseen; i-- > 0;)
+		if (now - s->unseen[i].since_ns > STALE_NS)
+			s->unseen[i] = s->unseen[--s->nr_unseen];
 }
 
 static bool open_cmd(struct session *s, const void *value, uint64_t now)
 {
+	static const char *const on_stack[] = {"ublk_ctrl_uring_cmd", NULL};
 	const struct gt_cmd *c = value;
 	struct rec *r;
 	struct dev *d;
+	bool over;
 
 	adopt_end(s->adopt, c->task.tid);
 	if (!open_old(s, c->submit_ns, now))
 		return false;
-	if (c->ctrl_ns && ended_unseen(c->task.tid, "ublk_ctrl_uring_cmd"))
-		return true;
+	if (c->ctrl_ns && ended_unseen(s, c->task.tid, c->submit_ns, on_stack, now, &over))
+		return over;
 	r = session_rec(s, REC_CMD);
 	convert_cmd(c, &r->cmd);
 	/* Its process ended before a worker took it: no end will come. */
@@ -96,8 +140,10 @@ static bool open_cmd(struct session *s, const void *value, uint64_t now)
 
 static bool open_freeze(struct session *s, const void *value, uint64_t now)
 {
+	static const char *const on_stack[] = {"blk_mq_freeze_queue_wait", NULL};
 	const struct gt_freeze *f = value;
 	struct rec *r;
+	bool over;
 
 	if (!f->wait_end_ns)
 		adopt_end(s->adopt, f->task.tid);
@@ -111,8 +157,9 @@ static bool open_freeze(struct session *s, const void *value, uint64_t now)
 		return false;
 	if (!open_old(s, f->start_ns, now))
 		return false;
-	if (f->wait_ns && !f->wait_end_ns && ended_unseen(f->task.tid, "blk_mq_freeze_queue_wait"))
-		return true;
+	if (f->wait_ns && !f->wait_end_ns &&
+	    ended_unseen(s, f->task.tid, f->wait_ns, on_stack, now, &over))
+		return over;
 	if (now - f->start_ns > STALE_NS && thread_gone(f->task.tgid))
 		return true;
 	r = session_rec(s, REC_FREEZE);
@@ -129,14 +176,16 @@ static bool open_freeze(struct session *s, const void *value, uint64_t now)
 
 static bool open_attr(struct session *s, const void *value, uint64_t now)
 {
+	/* The functions below may be called in its place (tail calls): its caller tells. */
+	static const char *const on_stack[] = {"vfs_write", NULL};
 	const struct gt_attr *a = value;
 	struct rec *r;
+	bool over;
 
-	/* The functions below may be called in its place (tail calls): its caller tells. */
 	if (!open_old(s, a->start_ns, now))
 		return false;
-	if (ended_unseen(a->task.tid, "vfs_write"))
-		return true;
+	if (ended_unseen(s, a->task.tid, a->start_ns, on_stack, now, &over))
+		return over;
 	r = session_rec(s, REC_ATTR);
 	convert_attr(a, &r->attr);
 	if (session_passes(s, r->attr.dev)) {
@@ -148,14 +197,15 @@ static bool open_attr(struct session *s, const void *value, uint64_t now)
 
 static bool open_elv(struct session *s, const void *value, uint64_t now)
 {
+	static const char *const on_stack[] = {"elevator_switch", "elevator_change", NULL};
 	const struct gt_elv *e = value;
 	struct rec *r;
+	bool over;
 
 	if (!open_old(s, e->start_ns, now))
 		return false;
-	if (ended_unseen(e->task.tid, "elevator_switch") &&
-	    ended_unseen(e->task.tid, "elevator_change"))
-		return true;
+	if (ended_unseen(s, e->task.tid, e->start_ns, on_stack, now, &over))
+		return over;
 	r = session_rec(s, REC_ELV);
 	convert_elv(e, &r->elv);
 	if (session_passes(s, r->elv.dev)) {
@@ -168,12 +218,7 @@ static bool open_elv(struct session *s, const void *value, uint64_t now)
 void session_poll_open(struct session *s, uint64_t now)
 {
 	struct gfs_trace_bpf *skel = hooks_skel(s->hooks);
-	union {
-		struct gt_cmd cmd;
-		struct gt_freeze freeze;
-		struct gt_attr attr;
-		struct gt_elv elv;
-	} v;
+	union open_value v;
 	union {
 		struct gt_cmd_key cmd;
 		struct gt_freeze_key freeze;
@@ -181,6 +226,7 @@ void session_poll_open(struct session *s, uint64_t now)
 	} k;
 
 	s->busy = s->young = false;
+	unseen_expire(s, now);
 	map_each(s, skel->maps.cmds, &k, &v, sizeof(k.cmd), open_cmd, now);
 	map_each(s, skel->maps.freezes, &k, &v, sizeof(k.freeze), open_freeze, now);
 	map_each(s, skel->maps.attrs, &k, &v, sizeof(k.tid), open_attr, now);

@@ -21,7 +21,9 @@
 #define OPEN_MAX     4096 /* entries of a map looked at in one poll */
 #define OWNERS_MAX   64   /* server threads told at one tick */
 /* A freeze that outlived its queue, or whose thread is gone. */
-#define STALE_NS (10 * NSEC_PER_SEC)
+#define STALE_NS   (10 * NSEC_PER_SEC)
+#define UNSEEN_NS  (1 * NSEC_PER_SEC)
+#define UNSEEN_MAX 64
 
 struct ring_buffer;
 
@@ -41,6 +43,12 @@ struct dev {
 	unsigned int requests;
 };
 
+/* Open by a map, missing on its thread's stack since then. */
+struct unseen {
+	uint32_t tid;
+	uint64_t start_ns, since_ns;
+};
+
 struct session {
 	struct session_config cfg;
 	struct kallsyms *syms;
@@ -56,6 +64,8 @@ struct session {
 	struct adopt *adopt;
 	uint32_t owner[OWNERS_MAX];
 	unsigned int nr_owners;
+	struct unseen unseen[UNSEEN_MAX];
+	unsigned int nr_unseen;
 	uint64_t poll_min_ns; /* younger things are not told while open */
 	uint64_t start_ns, tick_ns, quiet_tick_ns, stats_ns, module_ns;
 	uint64_t scan_due_ns, openers_due_ns;

@@ -14,6 +14,18 @@ static bool just_back(const struct model *m, const struct mdev *d)
 	return d && d->back_ns && since(m->now, d->back_ns) < m->cfg.freeze_ns;
 }
 
+/*
+ * Does a freeze that was last told as waiting at told_ns wait for want of a server? One that goes
+ * away during the wait often ends it: its requests fail, a moment later. So the wait must have been
+ * seen to go on for a budget after that.
+ */
+static bool serverless(const struct model *m, const struct rec_freeze *z, uint64_t told_ns,
+		       struct rec_server *who)
+{
+	return verdict_no_server(m, z->dev, z->wait_ns, who) &&
+	       (who->at_ns <= z->wait_ns || since(told_ns, who->at_ns) >= m->cfg.freeze_ns);
+}
+
 static const struct rec_attr *attr_of(const struct model *m, const struct rec_freeze *z)
 {
 	uint64_t until = z->wait_end_ns ? z->wait_end_ns : m->now;
@@ -155,8 +167,9 @@ static void add_no_server(struct model *m, struct finding *f, const struct rec_s
 	b->age_ns = who->at_ns ? since(m->now, who->at_ns) : 0;
 }
 
-static void draw_freeze(struct model *m, const struct rec_freeze *z, uint64_t end_ns)
+static void draw_freeze(struct model *m, const struct mfreeze *x, uint64_t end_ns)
 {
+	const struct rec_freeze *z = &x->f;
 	struct subject s = {.family = FAM_FREEZE, .dev = z->dev, .id = z->id};
 	struct mfinding *was = verdict_find(m, &s);
 	const struct mdev *d = model_find_dev(m, z->dev);
@@ -177,7 +190,7 @@ static void draw_freeze(struct model *m, const struct rec_freeze *z, uint64_t en
 	}
 	if (c)
 		f->cmd = *c;
-	if (!end_ns && verdict_no_server(m, z->dev, z->wait_ns, &who)) {
+	if (!end_ns && serverless(m, z, x->told_ns, &who)) {
 		f->verdict = V_FREEZE_NO_SERVER;
 		f->catalogue = "H15";
 		add_no_server(m, f, &who);
@@ -224,7 +237,7 @@ void verdict_freezes(struct model *m)
 			end_ns = x->told_ns;
 		}
 		if (known || since(end_ns ? end_ns : m->now, z->wait_ns) >= m->cfg.freeze_ns)
-			draw_freeze(m, z, end_ns);
+			draw_freeze(m, x, end_ns);
 	}
 }
 

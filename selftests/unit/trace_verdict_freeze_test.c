@@ -290,6 +290,52 @@ static void pinned_becomes_a_deadlock_in_the_same_finding(void **state)
 	done(&s);
 }
 
+/* A server is killed at 1600 while a freeze waits for its own request, until `end`. */
+static void killed_stream(struct stream *s, uint64_t end)
+{
+	struct rec *r;
+
+	begin(s);
+	for (uint64_t t = 1200; t < end; t += 100) {
+		at(s, t);
+		if (t == 1600)
+			server(s, true);
+		dev(s, t < 1600 ? DEV_LIVE : DEV_QUIESCED);
+		if (t < 1600)
+			req(s, 0, 5, 0, REQ_SERVER)->req.owner_tid = 701;
+		snap_end(s);
+		freeze(s, 1, 701, 100);
+		tick(s, t + 1);
+	}
+	at(s, end);
+	r = freeze(s, 1, 701, 100);
+	r->freeze.wait_end_ns = r->freeze.end_ns = AT(end - 50);
+	tick(s, end + 1);
+}
+
+static void a_server_that_died_is_blamed_only_if_the_wait_goes_on(void **state)
+{
+	const struct finding *f;
+	struct stream s;
+
+	/* The kill is what ended the wait. */
+	killed_stream(&s, 1800);
+	run(&s);
+	f = only(V_FREEZE_SELF, "H10");
+	assert_int_equal(f->end_ns, AT(1750));
+	for (unsigned int i = 0; i < res.nr; i++)
+		assert_int_equal(res.e[i].verdict, V_FREEZE_SELF);
+	done(&s);
+
+	/* Seconds later it waits for another server. */
+	killed_stream(&s, 4000);
+	run(&s);
+	f = only(V_FREEZE_NO_SERVER, "H15");
+	assert_int_equal(res.e[0].verdict, V_FREEZE_SELF);
+	assert_int_equal(f->blocker[0].server.at_ns, AT(1600));
+	done(&s);
+}
+
 static void freeze_without_server_says_who_died_and_when(void **state)
 {
 	const struct finding *f;
@@ -444,6 +490,7 @@ int main(void)
 		cmocka_unit_test(a_thread_that_waits_for_its_freezing_child_is_a_cycle),
 		cmocka_unit_test(no_cycle_is_claimed_without_proof),
 		cmocka_unit_test(pinned_becomes_a_deadlock_in_the_same_finding),
+		cmocka_unit_test(a_server_that_died_is_blamed_only_if_the_wait_goes_on),
 		cmocka_unit_test(what_was_proven_stays_when_the_request_is_gone),
 		cmocka_unit_test(freeze_without_server_says_who_died_and_when),
 		cmocka_unit_test(attr_slow_without_a_freeze),
