@@ -37,7 +37,6 @@ named()
 		blockers.0.armed=0 blockers.0.depth=32 blockers.0.missing_count=32 \
 		blockers.0.missing=0-31 blockers.0.owner.tgid="$BARE"
 	expect_that "$is" "blockers.0.owner.kstack.*~nanosleep" "summary~32"
-	[ ! -s "$BARE_OUT" ] || fail "START_DEV returned while it was explained"
 }
 
 mkdisk cache

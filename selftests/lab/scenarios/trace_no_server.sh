@@ -29,9 +29,10 @@ daemon_kill9 a 2> /dev/null || :
 dead=$(now_ms)
 reader "$dev" 100
 wait_for 20 "wait of the reader" in_state "$READER" D
-writer "$dev" scheduler mq-deadline
 frozen=$(now_ms)
+writer "$dev" scheduler mq-deadline
 wait_for 20 "hang of the writer" in_state "$WRITER" D
+hung=$(now_ms)
 
 finding_wait 30 "open=true,$verdict,waiter.tgid=$WRITER"
 alive "$WRITER" || fail "the writer was through before it was explained"
@@ -49,6 +50,7 @@ alive "$READER" || fail "the read was answered by nobody"
 alive "$WRITER" || fail "the writer was through before it was looked at"
 
 # A new daemon takes the device over: everybody is free.
+back=$(now_ms)
 daemon_start a
 exit_status "$READER" "the read" 0
 exit_status "$WRITER" "the write" 0
@@ -56,8 +58,8 @@ over=$(now_ms)
 cmp "$LAB_TMP/read" "$LAB_TMP/data" || fail "data differs after recovery"
 finding_wait 30 "event=close,$verdict"
 expect "event=close,$verdict" open=false
-between "duration, ms" "$(field "event=close,$verdict" duration_ms)" "$((over - frozen - 500))" \
-	"$((over - died + 500))"
+between "duration, ms" "$(field "event=close,$verdict" duration_ms)" "$((back - hung))" \
+	"$((over - frozen))"
 equal "open findings" "$(jsonq --last "$TRACE_JSON" type=finding open)" false
 trace_stop 3
 daemon_stop a
