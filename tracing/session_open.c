@@ -61,22 +61,21 @@ static bool thread_gone(uint32_t tgid)
  * have ended open. What is told as open is therefore looked for on its thread's kernel stack, where
  * that can be read. A thread that is just leaving the function is not there either, and its end is
  * about to be told: what is missing is not told as open from the first look on, and taken for
- * ended, true in *over, only when it is missing UNSEEN_NS later as well.
+ * ended only when it is missing UNSEEN_NS later as well. Then *end_ns, else 0, is when it was last
+ * known to go on: a budget is never exceeded by a guess.
  */
 static bool ended_unseen(struct session *s, uint32_t tid, uint64_t start_ns,
-			 const char *const *symbols, uint64_t now, bool *over)
+			 const char *const *symbols, uint64_t now, uint64_t *end_ns)
 {
 	static struct rec_task t;
 	struct unseen *u = NULL;
 	int res = procfs_task(tid, &t);
 
-	*over = res == -ESRCH;
-	if (*over)
-		return true;
+	*end_ns = 0;
 	for (unsigned int i = 0; i < s->nr_unseen && !u; i++)
 		if (s->unseen[i].tid == tid && s->unseen[i].start_ns == start_ns)
 			u = &s->unseen[i];
-	for (; *symbols; symbols++)
+	for (; *symbols && res != -ESRCH; symbols++)
 		if (res || !t.kstack[0] || procfs_stack_has(t.kstack, *symbols)) {
 			if (u)
 				*u = s->unseen[--s->nr_unseen];
@@ -84,11 +83,14 @@ static bool ended_unseen(struct session *s, uint32_t tid, uint64_t start_ns,
 		}
 	if (!u && s->nr_unseen < UNSEEN_MAX) {
 		u = &s->unseen[s->nr_unseen++];
-		*u = (struct unseen){.tid = tid, .start_ns = start_ns, .since_ns = now};
+		*u = (struct unseen){.tid = tid,
+				     .start_ns = start_ns,
+				     .since_ns = now,
+				     .known_ns = MAX(start_ns, s->poll_ns)};
 	}
 	if (u && now - u->since_ns >= UNSEEN_NS) {
+		*end_ns = u->known_ns;
 		*u = s->unseen[--s->nr_unseen];
-		*over = true;
 	}
 	return true;
 }
@@ -106,18 +108,21 @@ static bool open_cmd(struct session *s, const void *value, uint64_t now)
 	static const char *const on_stack[] = {"ublk_ctrl_uring_cmd", NULL};
 	const struct gt_cmd *c = value;
 	struct rec *r;
+	uint64_t end_ns = 0;
 	struct dev *d;
-	bool over;
 
 	adopt_end(s->adopt, c->task.tid);
 	if (!open_old(s, c->submit_ns, now))
 		return false;
-	if (c->ctrl_ns && ended_unseen(s, c->task.tid, c->submit_ns, on_stack, now, &over))
-		return over;
+	if (c->ctrl_ns && ended_unseen(s, c->task.tid, c->submit_ns, on_stack, now, &end_ns) &&
+	    !end_ns)
+		return false;
 	r = session_rec(s, REC_CMD);
 	convert_cmd(c, &r->cmd);
+	/* Nobody saw its result. */
+	r->cmd.end_ns = end_ns;
 	/* Its process ended before a worker took it: no end will come. */
-	if (now - c->submit_ns > STALE_NS && thread_gone(c->task.tgid)) {
+	if (!end_ns && now - c->submit_ns > STALE_NS && thread_gone(c->task.tgid)) {
 		r->cmd.end_ns = now;
 		r->cmd.res = -ESRCH;
 	}
@@ -143,7 +148,7 @@ static bool open_freeze(struct session *s, const void *value, uint64_t now)
 	static const char *const on_stack[] = {"blk_mq_freeze_queue_wait", NULL};
 	const struct gt_freeze *f = value;
 	struct rec *r;
-	bool over;
+	uint64_t end_ns;
 
 	if (!f->wait_end_ns)
 		adopt_end(s->adopt, f->task.tid);
@@ -158,8 +163,8 @@ static bool open_freeze(struct session *s, const void *value, uint64_t now)
 	if (!open_old(s, f->start_ns, now))
 		return false;
 	if (f->wait_ns && !f->wait_end_ns &&
-	    ended_unseen(s, f->task.tid, f->wait_ns, on_stack, now, &over))
-		return over;
+	    ended_unseen(s, f->task.tid, f->wait_ns, on_stack, now, &end_ns))
+		return end_ns;
 	if (now - f->start_ns > STALE_NS && thread_gone(f->task.tgid))
 		return true;
 	r = session_rec(s, REC_FREEZE);
@@ -180,12 +185,12 @@ static bool open_attr(struct session *s, const void *value, uint64_t now)
 	static const char *const on_stack[] = {"vfs_write", NULL};
 	const struct gt_attr *a = value;
 	struct rec *r;
-	bool over;
+	uint64_t end_ns;
 
 	if (!open_old(s, a->start_ns, now))
 		return false;
-	if (ended_unseen(s, a->task.tid, a->start_ns, on_stack, now, &over))
-		return over;
+	if (ended_unseen(s, a->task.tid, a->start_ns, on_stack, now, &end_ns))
+		return end_ns;
 	r = session_rec(s, REC_ATTR);
 	convert_attr(a, &r->attr);
 	if (session_passes(s, r->attr.dev)) {
@@ -200,12 +205,12 @@ static bool open_elv(struct session *s, const void *value, uint64_t now)
 	static const char *const on_stack[] = {"elevator_switch", "elevator_change", NULL};
 	const struct gt_elv *e = value;
 	struct rec *r;
-	bool over;
+	uint64_t end_ns;
 
 	if (!open_old(s, e->start_ns, now))
 		return false;
-	if (ended_unseen(s, e->task.tid, e->start_ns, on_stack, now, &over))
-		return over;
+	if (ended_unseen(s, e->task.tid, e->start_ns, on_stack, now, &end_ns))
+		return end_ns;
 	r = session_rec(s, REC_ELV);
 	convert_elv(e, &r->elv);
 	if (session_passes(s, r->elv.dev)) {
@@ -231,4 +236,5 @@ void session_poll_open(struct session *s, uint64_t now)
 	map_each(s, skel->maps.freezes, &k, &v, sizeof(k.freeze), open_freeze, now);
 	map_each(s, skel->maps.attrs, &k, &v, sizeof(k.tid), open_attr, now);
 	map_each(s, skel->maps.elvs, &k, &v, sizeof(k.tid), open_elv, now);
+	s->poll_ns = now;
 }

@@ -43,10 +43,10 @@ struct dev {
 	unsigned int requests;
 };
 
-/* Open by a map, missing on its thread's stack since then. */
+/* Open by a map, missing on its thread's stack since then, known to be open a moment before. */
 struct unseen {
 	uint32_t tid;
-	uint64_t start_ns, since_ns;
+	uint64_t start_ns, since_ns, known_ns;
 };
 
 struct session {
@@ -66,6 +66,7 @@ struct session {
 	unsigned int nr_owners;
 	struct unseen unseen[UNSEEN_MAX];
 	unsigned int nr_unseen;
+	uint64_t poll_ns;     /* last poll of what is open */
 	uint64_t poll_min_ns; /* younger things are not told while open */
 	uint64_t start_ns, tick_ns, quiet_tick_ns, stats_ns, module_ns;
 	uint64_t scan_due_ns, openers_due_ns;
