@@ -29,10 +29,7 @@ daemon_kill9 a 2> /dev/null || :
 dead=$(now_ms)
 reader "$dev" 100
 wait_for 20 "wait of the reader" in_state "$READER" D
-frozen=$(now_ms)
-writer "$dev" scheduler mq-deadline
-wait_for 20 "hang of the writer" in_state "$WRITER" D
-hung=$(now_ms)
+writer_hangs "$dev" scheduler mq-deadline
 
 finding_wait 30 "open=true,$verdict,waiter.tgid=$WRITER"
 alive "$WRITER" || fail "the writer was through before it was explained"
@@ -47,7 +44,6 @@ between "time of death, ms" "$(field "$is" blockers.0.since_ns | sed 's/......$/
 age=$(field "$is" blockers.0.age_ms)
 note "no server for $age ms"
 alive "$READER" || fail "the read was answered by nobody"
-alive "$WRITER" || fail "the writer was through before it was looked at"
 
 # A new daemon takes the device over: everybody is free.
 back=$(now_ms)
@@ -58,8 +54,8 @@ over=$(now_ms)
 cmp "$LAB_TMP/read" "$LAB_TMP/data" || fail "data differs after recovery"
 finding_wait 30 "event=close,$verdict"
 expect "event=close,$verdict" open=false
-between "duration, ms" "$(field "event=close,$verdict" duration_ms)" "$((back - hung))" \
-	"$((over - frozen))"
+between "duration, ms" "$(field "event=close,$verdict" duration_ms)" "$((back - HUNG_MS))" \
+	"$((over - FROZEN_MS))"
 equal "open findings" "$(jsonq --last "$TRACE_JSON" type=finding open)" false
 trace_stop 3
 daemon_stop a
