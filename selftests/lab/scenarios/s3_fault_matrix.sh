@@ -9,7 +9,8 @@
 # again at once. After each round the volume moves to a host that has nothing but the store, and
 # is read there whole.
 #
-# S3_FAULTS=NAME|NAME... in the environment selects some. Reduced: a round is one fault on all operations at once; full: each operation by itself, too.
+# Reduced: a round is one fault on all operations at once; full: each operation by itself, too. To select some:
+#   selftests/lab/lab.py --tests s3_fault_matrix --env 'S3_FAULTS=wrong_etag|outage_.*'
 
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
@@ -66,23 +67,26 @@ broken()
 	: > "$LAB_TMP/broken"
 }
 
-# call NAME METHOD PATH [BODY]: of the API of $HOST; the answer's status in $STATUS. Whatever the store does, it
-# comes in time.
+# call NAME METHOD PATH [BODY]: of the API of $HOST; its line of apicall in $LAB_TMP/call.NAME, its status in
+# $STATUS. Whatever the store does, an answer comes, and in time.
 call()
 {
 	lab_call=$1
 	shift
-	within 90 apicall --seconds 80 "$(host_dir "$HOST")/glidefs.sock" "$@" > "$LAB_TMP/call" || :
-	read -r _ STATUS took _ < "$LAB_TMP/call"
-	case $STATUS in
-	2?? | 4?? | 503) ;;
-	*) fail "$name: $lab_call: $(cat "$LAB_TMP/call")" ;;
-	esac
-	[ "$took" -le "$((longest_ms * 2))" ] || broken "$lab_call took $took ms"
+	within 90 apicall --seconds 80 "$(host_dir "$HOST")/glidefs.sock" "$@" > "$LAB_TMP/call.$lab_call" || :
+	read -r _ STATUS took _ < "$LAB_TMP/call.$lab_call"
 	case $STATUS in
 	2??) ;;
-	*) refused=$((refused + 1)) ;;
+	4?? | 503) echo "$lab_call" >> "$LAB_TMP/refused" ;;
+	*) fail "$name: $lab_call: $(cat "$LAB_TMP/call.$lab_call")" ;;
 	esac
+	[ "$took" -le "$((longest_ms * 2))" ] || broken "$lab_call took $took ms"
+}
+
+promised() # NAME: was its call answered 2xx?
+{
+	read -r _ STATUS _ < "$LAB_TMP/call.$1"
+	case $STATUS in 2??) ;; *) return 1 ;; esac
 }
 
 works() # METHOD PATH [BODY]: for wait_for
@@ -90,25 +94,61 @@ works() # METHOD PATH [BODY]: for wait_for
 	within 90 apicall --seconds 80 "$(host_dir "$HOST")/glidefs.sock" "$@"
 }
 
-# What people do meanwhile. A refusal is an answer; a lie is not.
-others()
+# What people do meanwhile, all at once: where nothing is answered each of them waits for its own bound.
+remover()
 {
-	refused=0
 	call remove DELETE /api/exports/old
+}
+
+creator()
+{
 	call create PUT /api/exports/tmp '{"size": 4194304}'
-	call list GET /api/exports
-	[ "$STATUS" != 200 ] || grep -q '"vm"' "$LAB_TMP/call" || fail "$name: the list lacks vm"
 	call detach POST /api/exports/tmp/detach
 	call attach POST /api/exports/tmp/attach
-	case " $1 " in
-	*" head "*)
-		lab_status=0
-		store_objects --seconds "$bound" head "$(store_url)" probe > "$LAB_TMP/head" \
-			2> "$LAB_TMP/head.err" || lab_status=$?
-		[ "$lab_status" != 0 ] || equal "$name: size of an object" "$(cat "$LAB_TMP/head")" 12345
-		[ "$lab_status" = 0 ] || refused=$((refused + 1))
-		;;
-	esac
+}
+
+lister()
+{
+	call list GET /api/exports
+	! promised list || grep -q '"vm"' "$LAB_TMP/call.list" || fail "$name: the list lacks vm"
+}
+
+header()
+{
+	lab_status=0
+	store_objects --seconds "$bound" head "$(store_url)" probe > "$LAB_TMP/head" \
+		2> "$LAB_TMP/head.err" || lab_status=$?
+	if [ "$lab_status" = 0 ]; then
+		equal "$name: size of an object" "$(cat "$LAB_TMP/head")" 12345
+	else
+		echo head >> "$LAB_TMP/refused"
+	fi
+}
+
+others() # "OPERATIONS"
+{
+	: > "$LAB_TMP/refused"
+	others_pids=
+	who="remover creator lister"
+	case " $1 " in *" head "*) who="$who header" ;; esac
+	for other in $who; do
+		"$other" &
+		others_pids="$others_pids $!"
+	done
+	for other in $others_pids; do
+		wait "$other" || exit 1
+	done
+	refused=$(wc -l < "$LAB_TMP/refused")
+}
+
+# A refusal is an answer; a lie is not. The store itself says what became of the requests that succeeded.
+nobody_lied()
+{
+	store_ls exports/ > "$LAB_TMP/roots"
+	! promised create || grep -q '^exports/tmp/export.json' "$LAB_TMP/roots" ||
+		broken "a volume that was created is not in the store"
+	! promised remove || ! grep -q '^exports/old/export.json' "$LAB_TMP/roots" ||
+		broken "a volume that was removed is in the store"
 }
 
 # The volume goes to a host that has never seen it, by way of the store alone.
@@ -153,6 +193,7 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 	oracle_read
 	server GET /_s3d/stats > "$LAB_TMP/stats"
 	server PUT /_s3d/faults ""
+	nobody_lied
 
 	back=$(now_ms)
 	wait_for "$recovery_s" "$name: upload" works POST /api/exports/vm/drain
@@ -205,7 +246,7 @@ name=start
 : > "$table"
 head -c 12345 /dev/urandom | store_put probe
 move
-dev=$(volume_create vm 8M)
+dev=$(volume_create vm 4M)
 oracle_start "$dev" --fill
 oracle_wait
 works POST /api/exports/vm/drain
