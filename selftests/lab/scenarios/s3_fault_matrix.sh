@@ -94,7 +94,8 @@ works() # METHOD PATH [BODY]: for wait_for
 	within 90 apicall --seconds 80 "$(host_dir "$HOST")/glidefs.sock" "$@"
 }
 
-# What people do meanwhile, all at once: where nothing is answered each of them waits for its own bound.
+# What people do meanwhile, all at once: where nothing is answered each of them waits for its own bound. Each has a
+# volume of its own: old is there to be removed, tmp is not there, leaving is attached, coming is not.
 remover()
 {
 	call remove DELETE /api/exports/old
@@ -103,8 +104,16 @@ remover()
 creator()
 {
 	call create PUT /api/exports/tmp '{"size": 4194304}'
-	call detach POST /api/exports/tmp/detach
-	call attach POST /api/exports/tmp/attach
+}
+
+detacher()
+{
+	call detach POST /api/exports/leaving/detach
+}
+
+attacher()
+{
+	call attach POST /api/exports/coming/attach
 }
 
 lister()
@@ -129,7 +138,7 @@ others() # "OPERATIONS"
 {
 	: > "$LAB_TMP/refused"
 	others_pids=
-	who="remover creator lister"
+	who="remover creator detacher attacher lister"
 	case " $1 " in *" head "*) who="$who header" ;; esac
 	for other in $who; do
 		"$other" &
@@ -176,6 +185,7 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 {
 	name=$1
 	wait_for "$recovery_s" "$name: a volume to remove" works PUT /api/exports/old '{"size": 4194304}'
+	wait_for "$recovery_s" "$name: a volume to detach" works POST /api/exports/leaving/attach
 	rules=
 	for op in $3; do
 		rule=$4
@@ -201,15 +211,21 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 		wait_for "$recovery_s" "$name: create" works PUT "/api/exports/$volume" '{"size": 4194304}'
 		wait_for "$recovery_s" "$name: remove" works DELETE "/api/exports/$volume"
 	done
+	# Of the next host's round, whatever became of them.
+	for volume in leaving coming; do
+		wait_for "$recovery_s" "$name: detach" works POST "/api/exports/$volume/detach"
+	done
 	back=$(($(now_ms) - back))
 
+	# One of each rule, in their order.
+	grep -o '"fired":[0-9]*' "$LAB_TMP/stats" | cut -d: -f2 > "$LAB_TMP/fired"
 	for op in $3; do
-		fired=$(jsonq "$LAB_TMP/stats" "" rules."$(position "$op" "$3")".fired)
+		read -r fired <&7
 		# shellcheck disable=SC2154 # read from the oracle's status
 		printf '%-7s %-15s %5s %8s %6s %7s %8s %8s\n' "$op" "$name" "$fired" "$((acked + reads))" "$errors" \
 			"$refused" "$max_ms" "$back" >> "$table"
 		[ "$fired" -gt 0 ] || missed "$op" "$2" "$3" || broken "no $op met it"
-	done
+	done 7< "$LAB_TMP/fired"
 	tail -n "$(echo "$3" | wc -w)" "$table" >&9
 	[ "$2" != none ] || [ "$errors" = 0 ] || broken "$errors requests of the guest failed"
 	[ "$max_ms" -le "$longest_ms" ] || broken "a request took $max_ms ms"
@@ -218,17 +234,6 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 	works POST /api/exports/vm/attach > "$LAB_TMP/call" || fail "$name: $(cat "$LAB_TMP/call")"
 	dev=$(sed -n 's/.*"device":"\([^"]*\)".*/\1/p' "$LAB_TMP/call")
 	oracle_verify "$dev" --no-buffered > "$LAB_TMP/verified"
-}
-
-# position WORD "WORDS": from 0.
-position()
-{
-	lab_i=0
-	for lab_w in $2; do
-		[ "$lab_w" != "$1" ] || break
-		lab_i=$((lab_i + 1))
-	done
-	echo "$lab_i"
 }
 
 mkdisk cache store
@@ -246,6 +251,10 @@ name=start
 : > "$table"
 head -c 12345 /dev/urandom | store_put probe
 move
+for volume in leaving coming; do
+	works PUT "/api/exports/$volume" '{"size": 4194304}' > "$LAB_TMP/call"
+	works POST "/api/exports/$volume/detach" > "$LAB_TMP/call"
+done
 dev=$(volume_create vm 4M)
 oracle_start "$dev" --fill
 oracle_wait
