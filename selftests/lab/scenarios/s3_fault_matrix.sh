@@ -44,7 +44,7 @@ faults()
 		error_in_200     none every=2 status200_error
 		clock_skew       none skew=5400
 		closed_idle      none close_idle
-		stalled_idle     EIO  every=2 stall_idle
+		stalled_idle     none every=2 stall_idle
 		outage_500       EIO  status=500
 		outage_hang      EIO  hang_before
 	END
