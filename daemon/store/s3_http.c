@@ -29,6 +29,7 @@
 #define GROW_FIRST      (1 * MiB)
 #define TEXT_MAX        (64 * KiB)
 #define HEADERS_SIGNED  8
+#define IDLE_MAX_S      118 /* curl's own */
 
 static const char *const methods[] = {
 	[S3_GET] = "GET", [S3_PUT] = "PUT", [S3_HEAD] = "HEAD", [S3_DELETE] = "DELETE"};
@@ -339,6 +340,22 @@ static int on_socket(void *user __unused, curl_socket_t fd, curlsocktype purpose
 	return CURL_SOCKOPT_OK;
 }
 
+/*
+ * One connection that was kept and does not answer casts a doubt on all that were idle when that
+ * was found: each would cost somebody a whole try. curl closes by the idle time, in whole seconds.
+ */
+static void options_doubt(const struct s3 *s3, CURL *c)
+{
+	uint64_t age_s = (now_ns() - s3->doubt_ns) / NSEC_PER_SEC;
+
+	if (!s3->doubt_ns || age_s > IDLE_MAX_S)
+		return;
+	if (age_s < 2)
+		curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L);
+	else
+		curl_easy_setopt(c, CURLOPT_MAXAGE_CONN, (long)age_s - 1);
+}
+
 static void options_common(struct s3 *s3, struct s3_req *req)
 {
 	CURL *c = req->easy;
@@ -370,6 +387,7 @@ static void options_common(struct s3 *s3, struct s3_req *req)
 	curl_easy_setopt(c, CURLOPT_HEADERDATA, req);
 	curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, req);
+	options_doubt(s3, c);
 }
 
 static int options_set(struct s3 *s3, struct s3_req *req)
@@ -452,6 +470,14 @@ void s3_http_stop(struct s3 *s3, struct s3_req *req)
 }
 
 /* ---- verdict ---- */
+
+bool s3_http_unheard(const struct s3_req *req)
+{
+	long made = 0;
+
+	curl_easy_getinfo(req->easy, CURLINFO_NUM_CONNECTS, &made);
+	return !made && !req->answer.status;
+}
 
 /*
  * Only a whole request can take effect: the body's length is announced and its hash is signed. What

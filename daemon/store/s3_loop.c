@@ -271,6 +271,13 @@ static bool skew_correct(struct s3 *s3, const struct s3_req *req)
 	return true;
 }
 
+/* A try that got no answer for as long as it could wait. */
+static void silence(struct s3 *s3, const struct s3_req *req)
+{
+	if (s3_http_unheard(req))
+		s3->doubt_ns = now_ns();
+}
+
 static bool may_repeat(const struct s3_req *req)
 {
 	return !req->ambiguous || req->match == S3_MATCH_NONE;
@@ -323,6 +330,8 @@ static void req_ended(struct s3 *s3, struct s3_req *req, CURLcode code)
 	bool mutates = req->method == S3_PUT || req->method == S3_DELETE;
 	long connects = 0;
 
+	if (code == CURLE_OPERATION_TIMEDOUT)
+		silence(s3, req);
 	curl_easy_getinfo(req->easy, CURLINFO_NUM_CONNECTS, &connects);
 	s3_http_stop(s3, req);
 	count(&l->stats.connections, (uint64_t)MAX(connects, 0L));
@@ -365,6 +374,8 @@ static void req_expired(struct s3 *s3, struct s3_req *req)
 			     (!req->body_sent || req->body_sent == req->body_bytes);
 
 		req->ambiguous |= s3_http_may_land(req);
+		if (stuck)
+			silence(s3, req);
 		s3_http_stop(s3, req);
 		count(&s3->loop->stats.failures, stuck);
 		breaker_report(s3, req, stuck, false);

@@ -244,6 +244,8 @@ void s3_req_fini(struct s3_req *req);
 int s3_http_start(struct s3 *s3, struct s3_req *req) __must_check;
 /* What became of it; code is curl's. Does not end it. */
 struct s3_verdict s3_http_verdict(struct s3_req *req, CURLcode code);
+/* The try is out on a connection from an earlier one, and not a byte came. */
+bool s3_http_unheard(const struct s3_req *req);
 /* Might the server act on what was sent so far? (PUT and DELETE) */
 bool s3_http_may_land(const struct s3_req *req);
 /* Take the try back, whatever its state: nothing of req is touched afterwards. */
@@ -318,7 +320,8 @@ struct s3 {
 	CURLM *multi;
 	CURL **spare; /* easy handles between requests, max_connections at most */
 	unsigned int nr_spare;
-	int64_t skew_s; /* server's clock minus ours */
+	int64_t skew_s;    /* server's clock minus ours */
+	uint64_t doubt_ns; /* what was idle then is not used again; 0 = there is no doubt */
 	struct s3_caps caps;
 	struct s3_probe *probe;
 	struct s3_loop *loop;

@@ -376,6 +376,59 @@ static void every_operation_survives_every_fault(void **state)
 	assert_int_equal(broken, 0);
 }
 
+/* ---- connections that died while they were idle ---- */
+
+#define IDLE_NR 6
+/* Of a request: far more than a busy machine needs for it. */
+#define TRY_NS (3 * NSEC_PER_SEC)
+/* Longer than one has been seen to fail and connections are opened anew for a while. */
+#define WATCH_NS (TRY_NS + 4 * NSEC_PER_SEC)
+
+static int get_within(struct store *s, const char *key, uint64_t ns)
+{
+	struct store_op get = {.type = STORE_GET, .key = key, .deadline_ns = now_ns() + ns};
+	int r = store_run(s, &get);
+
+	free(get.buf);
+	return r;
+}
+
+static void *get_once(void *s)
+{
+	return (void *)(intptr_t)get_within(s, "kept", ONCE_NS);
+}
+
+/* A dead peer that still acknowledges bytes: each of its connections costs who takes it a try. */
+static void connections_stalled_while_idle_cost_one_request(void **state)
+{
+	struct store *s = s3_server_open(&srv);
+	unsigned int failed = 0, asked = 0;
+	pthread_t threads[IDLE_NR];
+	uint64_t end;
+
+	assert_int_equal(put_str(s, "kept", "value", STORE_ALWAYS, NULL), 0);
+	/* At once, so that each has a connection of its own. */
+	s3_server_rules(&srv, "op=get delay_ms=500 stall_idle");
+	for (int i = 0; i < IDLE_NR; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, get_once, s), 0);
+	for (int i = 0; i < IDLE_NR; i++) {
+		void *r;
+
+		pthread_join(threads[i], &r);
+		assert_null(r);
+	}
+	s3_server_rules(&srv, "");
+	end = now_ns() + WATCH_NS;
+	do {
+		failed += get_within(s, "kept", TRY_NS) != 0;
+		asked++;
+		nanosleep(&(struct timespec){.tv_nsec = 50 * NSEC_PER_MSEC}, NULL);
+	} while (now_ns() < end || asked < 2 * IDLE_NR);
+	if (failed > 1)
+		fail_msg("%u of %u requests failed after the fault", failed, asked);
+	store_close(s);
+}
+
 /* ---- a long time on a bad wire ---- */
 
 #define WRITERS 4
@@ -468,6 +521,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		T(every_operation_survives_every_fault),
+		T(connections_stalled_while_idle_cost_one_request),
 		T(what_is_acknowledged_on_a_bad_wire_is_there),
 	};
 

@@ -9,7 +9,8 @@
 # again at once. After each round the volume moves to a host that has nothing but the store, and
 # is read there whole.
 #
-# S3_FAULTS=NAME|NAME... in the environment selects some. Reduced: a round is one fault on all operations at once; full: each operation by itself, too.
+# Reduced: a round is one fault on all operations at once; full: each operation by itself, too. To select some:
+#   selftests/lab/lab.py --tests s3_fault_matrix --env 'S3_FAULTS=wrong_etag|outage_.*'
 
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
@@ -43,7 +44,7 @@ faults()
 		error_in_200     none every=2 status200_error
 		clock_skew       none skew=5400
 		closed_idle      none close_idle
-		stalled_idle     EIO  every=2 stall_idle
+		stalled_idle     none every=2 stall_idle
 		outage_500       EIO  status=500
 		outage_hang      EIO  hang_before
 	END
@@ -66,23 +67,27 @@ broken()
 	: > "$LAB_TMP/broken"
 }
 
-# call NAME METHOD PATH [BODY]: of the API of $HOST; the answer's status in $STATUS. Whatever the store does, it
-# comes in time.
+# call NAME METHOD PATH [BODY]: of the API of $HOST; its line of apicall in $LAB_TMP/call.NAME, its status in
+# $STATUS. Whatever the store does, an answer comes, it is success or 503, and in time.
 call()
 {
 	lab_call=$1
 	shift
-	within 90 apicall --seconds 80 "$(host_dir "$HOST")/glidefs.sock" "$@" > "$LAB_TMP/call" || :
-	read -r _ STATUS took _ < "$LAB_TMP/call"
-	case $STATUS in
-	2?? | 4?? | 503) ;;
-	*) fail "$name: $lab_call: $(cat "$LAB_TMP/call")" ;;
-	esac
-	[ "$took" -le "$((longest_ms * 2))" ] || broken "$lab_call took $took ms"
+	within 90 apicall --seconds 80 "$(host_dir "$HOST")/glidefs.sock" "$@" > "$LAB_TMP/call.$lab_call" || :
+	read -r _ STATUS took _ < "$LAB_TMP/call.$lab_call"
 	case $STATUS in
 	2??) ;;
-	*) refused=$((refused + 1)) ;;
+	503) echo "$lab_call" >> "$LAB_TMP/refused" ;;
+	# Not 4xx either: all that is asked for can be done.
+	*) broken "$lab_call: $(cat "$LAB_TMP/call.$lab_call")" ;;
 	esac
+	[ "$took" -le "$((longest_ms * 2))" ] || broken "$lab_call took $took ms"
+}
+
+promised() # NAME: was its call answered 2xx?
+{
+	read -r _ STATUS _ < "$LAB_TMP/call.$1"
+	case $STATUS in 2??) ;; *) return 1 ;; esac
 }
 
 works() # METHOD PATH [BODY]: for wait_for
@@ -90,25 +95,70 @@ works() # METHOD PATH [BODY]: for wait_for
 	within 90 apicall --seconds 80 "$(host_dir "$HOST")/glidefs.sock" "$@"
 }
 
-# What people do meanwhile. A refusal is an answer; a lie is not.
-others()
+# What people do meanwhile, all at once: where nothing is answered each of them waits for its own bound. Each has a
+# volume of its own: old is there to be removed, tmp is not there, leaving is attached, coming is not.
+remover()
 {
-	refused=0
 	call remove DELETE /api/exports/old
+}
+
+creator()
+{
 	call create PUT /api/exports/tmp '{"size": 4194304}'
+}
+
+detacher()
+{
+	call detach POST /api/exports/leaving/detach
+}
+
+attacher()
+{
+	call attach POST /api/exports/coming/attach
+}
+
+lister()
+{
 	call list GET /api/exports
-	[ "$STATUS" != 200 ] || grep -q '"vm"' "$LAB_TMP/call" || fail "$name: the list lacks vm"
-	call detach POST /api/exports/tmp/detach
-	call attach POST /api/exports/tmp/attach
-	case " $1 " in
-	*" head "*)
-		lab_status=0
-		store_objects --seconds "$bound" head "$(store_url)" probe > "$LAB_TMP/head" \
-			2> "$LAB_TMP/head.err" || lab_status=$?
-		[ "$lab_status" != 0 ] || equal "$name: size of an object" "$(cat "$LAB_TMP/head")" 12345
-		[ "$lab_status" = 0 ] || refused=$((refused + 1))
-		;;
-	esac
+	! promised list || grep -q '"vm"' "$LAB_TMP/call.list" || fail "$name: the list lacks vm"
+}
+
+header()
+{
+	lab_status=0
+	store_objects --seconds "$bound" head "$(store_url)" probe > "$LAB_TMP/head" \
+		2> "$LAB_TMP/head.err" || lab_status=$?
+	if [ "$lab_status" = 0 ]; then
+		equal "$name: size of an object" "$(cat "$LAB_TMP/head")" 12345
+	else
+		echo head >> "$LAB_TMP/refused"
+	fi
+}
+
+others() # "OPERATIONS"
+{
+	: > "$LAB_TMP/refused"
+	others_pids=
+	who="remover creator detacher attacher lister"
+	case " $1 " in *" head "*) who="$who header" ;; esac
+	for other in $who; do
+		"$other" &
+		others_pids="$others_pids $!"
+	done
+	for other in $others_pids; do
+		wait "$other" || exit 1
+	done
+	refused=$(wc -l < "$LAB_TMP/refused")
+}
+
+# A refusal is an answer; a lie is not. The store itself says what became of the requests that succeeded.
+nobody_lied()
+{
+	store_ls exports/ > "$LAB_TMP/roots"
+	! promised create || grep -q '^exports/tmp/export.json' "$LAB_TMP/roots" ||
+		broken "a volume that was created is not in the store"
+	! promised remove || ! grep -q '^exports/old/export.json' "$LAB_TMP/roots" ||
+		broken "a volume that was removed is in the store"
 }
 
 # The volume goes to a host that has never seen it, by way of the store alone.
@@ -136,15 +186,24 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 {
 	name=$1
 	wait_for "$recovery_s" "$name: a volume to remove" works PUT /api/exports/old '{"size": 4194304}'
+	wait_for "$recovery_s" "$name: a volume to detach" works POST /api/exports/leaving/attach
 	rules=
+	more=
 	for op in $3; do
 		rule=$4
-		# Of these there are few: the first ones meet it.
-		case $op in head | list | delete) rule=$(echo "$4" | sed 's/every=[0-9]*/count=2/') ;; esac
+		# Of these there are few, on a slow machine above all: the first ones meet it. Of PUTs there are three
+		# for sure, all of roots: the creator's, the detacher's and the attacher's.
+		case $op in
+		head | list | delete) rule=$(echo "$4" | sed 's/every=[0-9]*/count=2/') ;;
+		put)
+			rule=$(echo "$4" | sed 's/every=[0-9]*/every=2/')
+			more="op=put key=*/exports/* $(echo "$4" | sed 's/every=[0-9]*/count=2/')"
+			;;
+		esac
 		rules="${rules}op=$op $rule
 "
 	done
-	server PUT /_s3d/faults "$rules"
+	server PUT /_s3d/faults "$rules$more"
 	load_s=$seconds
 	case $name in outage*) load_s=$((bound * 2)) ;; esac
 	oracle_start "$dev" --seconds "$load_s" --tolerate --threads 4 --read 40 --max-bytes 64K
@@ -153,6 +212,7 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 	oracle_read
 	server GET /_s3d/stats > "$LAB_TMP/stats"
 	server PUT /_s3d/faults ""
+	nobody_lied
 
 	back=$(now_ms)
 	wait_for "$recovery_s" "$name: upload" works POST /api/exports/vm/drain
@@ -160,15 +220,21 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 		wait_for "$recovery_s" "$name: create" works PUT "/api/exports/$volume" '{"size": 4194304}'
 		wait_for "$recovery_s" "$name: remove" works DELETE "/api/exports/$volume"
 	done
+	# Of the next host's round, whatever became of them.
+	for volume in leaving coming; do
+		wait_for "$recovery_s" "$name: detach" works POST "/api/exports/$volume/detach"
+	done
 	back=$(($(now_ms) - back))
 
+	# One of each rule, in their order.
+	grep -o '"fired":[0-9]*' "$LAB_TMP/stats" | cut -d: -f2 > "$LAB_TMP/fired"
 	for op in $3; do
-		fired=$(jsonq "$LAB_TMP/stats" "" rules."$(position "$op" "$3")".fired)
+		read -r fired <&7
 		# shellcheck disable=SC2154 # read from the oracle's status
 		printf '%-7s %-15s %5s %8s %6s %7s %8s %8s\n' "$op" "$name" "$fired" "$((acked + reads))" "$errors" \
 			"$refused" "$max_ms" "$back" >> "$table"
 		[ "$fired" -gt 0 ] || missed "$op" "$2" "$3" || broken "no $op met it"
-	done
+	done 7< "$LAB_TMP/fired"
 	tail -n "$(echo "$3" | wc -w)" "$table" >&9
 	[ "$2" != none ] || [ "$errors" = 0 ] || broken "$errors requests of the guest failed"
 	[ "$max_ms" -le "$longest_ms" ] || broken "a request took $max_ms ms"
@@ -177,17 +243,6 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 	works POST /api/exports/vm/attach > "$LAB_TMP/call" || fail "$name: $(cat "$LAB_TMP/call")"
 	dev=$(sed -n 's/.*"device":"\([^"]*\)".*/\1/p' "$LAB_TMP/call")
 	oracle_verify "$dev" --no-buffered > "$LAB_TMP/verified"
-}
-
-# position WORD "WORDS": from 0.
-position()
-{
-	lab_i=0
-	for lab_w in $2; do
-		[ "$lab_w" != "$1" ] || break
-		lab_i=$((lab_i + 1))
-	done
-	echo "$lab_i"
 }
 
 mkdisk cache store
@@ -205,7 +260,11 @@ name=start
 : > "$table"
 head -c 12345 /dev/urandom | store_put probe
 move
-dev=$(volume_create vm 8M)
+for volume in leaving coming; do
+	works PUT "/api/exports/$volume" '{"size": 4194304}' > "$LAB_TMP/call"
+	works POST "/api/exports/$volume/detach" > "$LAB_TMP/call"
+done
+dev=$(volume_create vm 4M)
 oracle_start "$dev" --fill
 oracle_wait
 works POST /api/exports/vm/drain
