@@ -11,7 +11,7 @@ check: deps
 soak: deps
 	$(Q)$(srctree)/selftests/check --full $(B)
 
-# Side-by-side figures against the bare server, full number of pairs.
+# Side-by-side figures, full number of pairs, and one table of them.
 bench: deps deps-bench
 	$(Q)$(srctree)/selftests/check --bench $(B)
 

@@ -10,7 +10,7 @@ help:
 	'make lab             scenarios on a kernel: KERNEL=6.17 T=name[,name] [FULL=1] [CPUS=n] [HOST=1]' \
 	'make fuzz            parsers under libFuzzer, the API under mad requests (FUZZ_SECONDS=60 FUZZ_REQUESTS=100000)' \
 	'make check-browser   the HTML report of gfs-trace, clicked through in headless Chromium' \
-	'make bench           figures against the bare server, side by side' \
+	'make bench           figures beside the bare server, libcurl, s3backer and nbdkit, and a table of them' \
 	'make soak            full counts, all kernels' \
 	'make lint            clang-format, cppcheck, shellcheck, codespell' \
 	'make install         DESTDIR= PREFIX=/usr' \

@@ -34,7 +34,7 @@ TOOLS_NEEDED = ["fio", "mke2fs", "e2fsck", "dmsetup", "blockdev", "losetup", "bl
 TOOLS_WANTED = ["strace", "gdb", "curl", "bpftool", "udevadm", "mkfs.xfs", "xfs_repair",
                 "debugfs", "tune2fs", "dumpe2fs", "resize2fs", "fsfreeze", "fstrim", "flock",
                 "xfs_io", "openssl", "xxhsum", "cmp", "perf", "taskset", "setpriv", "timeout",
-                "s3backer"]
+                "s3backer", "nbd-client"]
 LINKS = {
     "mkfs.ext4": "mke2fs", "fsck.ext4": "e2fsck", "systemd-udevd": "udevadm",
 }

@@ -167,6 +167,8 @@ class Lab:
         env["LAB_STORE"] = self.store(scenario)
         if env["LAB_STORE"] == "rgw":
             env.update(self.s3.environment(not self.args.host))
+            if scenario.nbdkit:
+                env.update(self.s3.nbdkit(scenario.nbdkit, not self.args.host))
         if self.args.keep:
             env["LAB_KEEP"] = "1"
         for item in self.args.env:

@@ -38,6 +38,7 @@ class Scenario:
         self.boot_own = False
         self.net = False
         self.store = ""
+        self.nbdkit = ""
         self.kernels = []
         self.allow_log = []
         self.host = True
@@ -70,6 +71,8 @@ class Scenario:
                 setattr(self, key, value == "yes")
             elif key == "store" and value == "rgw":
                 self.store = value
+            elif key == "nbdkit" and re.fullmatch(r"\d+[MG]", value):
+                self.nbdkit = value
             elif key == "kernels":
                 self.kernels = value.split(",")
             else:

@@ -156,16 +156,16 @@ static inline enum figure_verdict figure_judge(const struct figure *f, enum figu
 	return FIGURE_PASS;
 }
 
-/* The two lines of a figure: what measuring.md asks for, and what stands behind it. */
+/* The two lines of a figure: ratio, interval, count and the two medians behind it; and the verdict.
+ */
 static inline void figure_print(FILE *out, const char *name, const char *unit,
 				const struct figure *f, enum figure_verdict v, const char *why)
 {
 	static const char *const verdicts[] = {"pass", "FAIL", "undecided"};
 
-	fprintf(out, "# figure %s=%.4f lo=%.4f hi=%.4f n=%zu unit=%s\n", name, f->median, f->lo,
-		f->hi, f->n, unit);
-	fprintf(out, "# %s: %s (%s); medians: ours %g, reference %g\n", name, verdicts[v], why,
-		f->ours, f->ref);
+	fprintf(out, "# figure %s=%.4f lo=%.4f hi=%.4f n=%zu unit=%s ours=%g ref=%g\n", name,
+		f->median, f->lo, f->hi, f->n, unit, f->ours, f->ref);
+	fprintf(out, "# %s: %s (%s)\n", name, verdicts[v], why);
 	fflush(out);
 }
 
