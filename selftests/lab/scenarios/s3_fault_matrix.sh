@@ -175,11 +175,16 @@ move()
 		cache.index_bytes=1M
 }
 
-# missed OPERATION ERRORS "OPERATIONS": may the fault have passed this one by? Where an operation hung that had to
-# come before; alone it has its own round.
+# missed OPERATION "OPERATIONS": may the fault have passed this one by? If who would have made it was refused because
+# one hung that had to come before; alone it has its own round.
 missed()
 {
-	[ "$2" = EIO ] && [ "$3" != "$1" ] && [ "$1" != get ] && [ "$1" != put ]
+	[ "$2" != "$1" ] || return 1
+	case $1 in
+	head | list) grep -q "^$1\$" "$LAB_TMP/refused" ;;
+	delete) grep -q '^remove$' "$LAB_TMP/refused" ;;
+	*) return 1 ;;
+	esac
 }
 
 round() # NAME ERRORS "OPERATIONS" FAULT
@@ -233,7 +238,7 @@ round() # NAME ERRORS "OPERATIONS" FAULT
 		# shellcheck disable=SC2154 # read from the oracle's status
 		printf '%-7s %-15s %5s %8s %6s %7s %8s %8s\n' "$op" "$name" "$fired" "$((acked + reads))" "$errors" \
 			"$refused" "$max_ms" "$back" >> "$table"
-		[ "$fired" -gt 0 ] || missed "$op" "$2" "$3" || broken "no $op met it"
+		[ "$fired" -gt 0 ] || missed "$op" "$3" || broken "no $op met it"
 	done 7< "$LAB_TMP/fired"
 	tail -n "$(echo "$3" | wc -w)" "$table" >&9
 	[ "$2" != none ] || [ "$errors" = 0 ] || broken "$errors requests of the guest failed"
