@@ -155,7 +155,8 @@ upload() # MiB/s of writes in order until everything is in S3
 # verdict NAME PEER [LIMIT]
 verdict()
 {
-	command figure "$1_$2_ratio" < "$LAB_TMP/$1_$2" > "$LAB_TMP/figure_$2" || [ $? = 3 ]
+	command figure "$1_$2_ratio" < "$LAB_TMP/$1_$2" > "$LAB_TMP/figure_$2" || [ $? = 3 ] ||
+		fail "$1 beside $2: no figure of $(cat "$LAB_TMP/$1_$2")"
 	[ $# -gt 2 ] || return 0
 	# All of the interval is beyond the limit, however wide it is.
 	[ "$(sed -n 's/^# figure .* lo=\([0-9.]*\) .*/\1/p' "$LAB_TMP/figure_$2" |
