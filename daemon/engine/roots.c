@@ -465,13 +465,13 @@ static int manifest_use(const struct store_op *op, void *arg)
 	uint8_t sum[SHA256_LEN];
 	int res;
 
-	if (op->size_out != mr->r->manifest_bytes)
-		return fmt_fail(mr->err, op->size_out < mr->r->manifest_bytes ? -ENODATA : -EBADMSG,
+	if (op->size_out != mr->r->manifest.bytes)
+		return fmt_fail(mr->err, op->size_out < mr->r->manifest.bytes ? -ENODATA : -EBADMSG,
 				"%s: %llu bytes, the root of %s says %llu", op->key,
 				(unsigned long long)op->size_out, mr->r->name,
-				(unsigned long long)mr->r->manifest_bytes);
+				(unsigned long long)mr->r->manifest.bytes);
 	hash_sha256(op->buf, op->size_out, sum);
-	if (memcmp(sum, mr->r->manifest_sha256, sizeof(sum)))
+	if (memcmp(sum, mr->r->manifest.sha256, sizeof(sum)))
 		return fmt_fail(mr->err, -EBADMSG,
 				"%s: hash differs from the one in the root of %s", op->key,
 				mr->r->name);
@@ -493,19 +493,19 @@ int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
 				 .start_ns = now_ns(),
 				 .export_ = r->name,
 				 .dev_id = -1,
-				 .bytes = r->manifest_bytes};
+				 .bytes = r->manifest.bytes};
 	struct manifest_read mr = {.r = r, .out = out, .err = err};
 	char key[STORE_KEY_MAX];
 	uint32_t span;
 	int res;
 
 	*out = NULL;
-	if (!r->manifest_id[0])
+	if (!r->manifest.id[0])
 		return 0;
-	if (r->manifest_bytes > MANIFEST_BYTES_MAX)
+	if (r->manifest.bytes > MANIFEST_BYTES_MAX)
 		return fmt_fail(err, -EFBIG, "manifest of %s: %llu bytes", r->name,
-				(unsigned long long)r->manifest_bytes);
-	manifest_key(r->uuid, r->manifest_id, key, sizeof(key));
+				(unsigned long long)r->manifest.bytes);
+	manifest_key(r->manifest.uuid, r->manifest.id, key, sizeof(key));
 	span = span_open(&rec);
 	res = get_object(e, key, r->name, default_deadline(e), op_id, NULL, manifest_use, &mr, err);
 	rec.result = res;
