@@ -212,7 +212,7 @@ static uint64_t unpublished_bytes(struct volume *v)
 	return bytes;
 }
 
-static int fence(struct volume *v, const struct root *cur, struct fmt_err *err)
+int volume_fence(struct volume *v, const struct root *cur, struct fmt_err *err)
 {
 	unsigned long long kib = unpublished_bytes(v) / KiB;
 
@@ -253,14 +253,14 @@ static int publish_refused(struct volume *v, uint64_t op_id, struct fmt_err *err
 		return 1;
 	}
 	if (r == -ENOENT)
-		return fence(v, NULL, err);
+		return volume_fence(v, NULL, err);
 	if (r != -ESTALE)
 		return r;
 	if (memcmp(cur.uuid, v->root.uuid, sizeof(cur.uuid)))
-		return fence(v, NULL, err);
+		return volume_fence(v, NULL, err);
 	if (cur.generation != v->root.generation || strcmp(cur.owner, v->root.owner) ||
 	    cur.sequence != pub->root.sequence)
-		return fence(v, &cur, err);
+		return volume_fence(v, &cur, err);
 	r = root_manifest_load(v->e, &cur, op_id, &m, err);
 	if (r)
 		return r;
