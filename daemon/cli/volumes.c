@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 void cli_print_device(struct json_object *o)
 {
@@ -161,6 +162,50 @@ int cmd_show(const struct cli *c)
 	ret = cli_request(c, "GET", path, NULL, &o);
 	if (ret == CLI_OK && !c->json)
 		print_members(o);
+	json_object_put(o);
+	return ret;
+}
+
+static void print_snapshot_row(const char *name, struct json_object *s)
+{
+	time_t made = (time_t)cli_u64(s, "created_s");
+	char size[32], when[32] = "-", ref[160];
+	struct tm tm;
+
+	if (made && localtime_r(&made, &tm))
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
+	snprintf(ref, sizeof(ref), "%s@%llu", name, (unsigned long long)cli_u64(s, "seq"));
+	printf("%-40s %-19s %10s  %s\n", ref, when,
+	       cli_bytes(cli_u64(s, "size_bytes"), size, sizeof(size)),
+	       cli_str(s, "error", cli_str(s, "tag", "")));
+}
+
+int cmd_snapshots(const struct cli *c)
+{
+	struct json_object *o, *all;
+	char path[512];
+	int ret;
+
+	cli_path(c, "snapshots", path, sizeof(path));
+	ret = cli_request(c, "GET", path, NULL, &o);
+	if (ret == CLI_OK && !c->json && json_object_object_get_ex(o, "snapshots", &all)) {
+		printf("%-40s %-19s %10s  %s\n", "SNAPSHOT", "MADE", "SIZE", "TAG");
+		for (size_t i = 0; i < json_object_array_length(all); i++)
+			print_snapshot_row(c->name, json_object_array_get_idx(all, i));
+	}
+	json_object_put(o);
+	return ret;
+}
+
+int cmd_snapshot_rm(const struct cli *c)
+{
+	char path[512], action[64];
+	struct json_object *o;
+	int ret;
+
+	snprintf(action, sizeof(action), "snapshots/%llu", (unsigned long long)c->seq);
+	cli_path(c, action, path, sizeof(path));
+	ret = cli_request(c, "DELETE", path, NULL, &o);
 	json_object_put(o);
 	return ret;
 }

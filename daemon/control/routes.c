@@ -263,6 +263,98 @@ static void drain_export(struct api_request *req)
 		respond_volume(req, 200);
 }
 
+static struct json_object *snapshot_json(const struct snapshot_entry *e)
+{
+	struct json_object *o = json_object_new_object();
+	const struct snapshot *s = &e->s;
+	char uuid[37];
+
+	add_u64(o, "seq", s->seq);
+	if (e->error) {
+		add_str(o, "error",
+			e->error == -EPROTONOSUPPORT
+				? "written by a newer version"
+				: "corrupt in the store: delete it, or restore it");
+		return o;
+	}
+	uuid_format(s->uuid, uuid);
+	add_str(o, "name", s->name);
+	add_str(o, "tag", s->tag);
+	add_str(o, "uuid", uuid);
+	add_u64(o, "size_bytes", s->size_bytes);
+	add_u64(o, "block_bytes", s->block_bytes);
+	add_u64(o, "generation", s->generation);
+	add_u64(o, "sequence", s->sequence);
+	add_u64(o, "created_s", s->created_s);
+	return o;
+}
+
+struct snapshot_body {
+	char tag[SNAPSHOT_TAG_MAX];
+};
+
+static const struct json_in_field snapshot_fields[] = {
+	{.name = "tag",
+	 .type = JSON_IN_TEXT,
+	 .offset = offsetof(struct snapshot_body, tag),
+	 .max = SNAPSHOT_TAG_MAX - 1},
+};
+
+static void post_snapshot(struct api_request *req)
+{
+	struct snapshot_entry e = {.error = 0};
+	struct snapshot_body body = {.tag = ""};
+	struct op_err err;
+	char msg[256];
+
+	if (json_input_parse(req->body, req->body_len, snapshot_fields, ARRAY_SIZE(snapshot_fields),
+			     &body, msg, sizeof(msg)))
+		api_error(req, 400, "bad_request", "%s", msg);
+	else if (host_snapshot(api_host(req->api), req->name, body.tag,
+			       req->timeout_ns ? req->timeout_ns : DRAIN_TIMEOUT_NS, req->op_id,
+			       &e.s, &err))
+		api_op_error(req, &err);
+	else
+		respond(req, 201, snapshot_json(&e));
+}
+
+static void get_snapshots(struct api_request *req)
+{
+	struct json_object *o, *all;
+	struct snapshot_entry *e;
+	struct op_err err;
+	size_t nr;
+
+	if (host_snapshot_list(api_host(req->api), req->name, req->op_id, &e, &nr, &err)) {
+		api_op_error(req, &err);
+		return;
+	}
+	o = json_object_new_object();
+	all = json_object_new_array();
+	for (size_t i = 0; i < nr; i++)
+		json_object_array_add(all, snapshot_json(&e[i]));
+	free(e);
+	add_str(o, "name", req->name);
+	json_object_object_add(o, "snapshots", all);
+	respond(req, 200, o);
+}
+
+static void delete_snapshot(struct api_request *req)
+{
+	struct json_object *o;
+	struct op_err err;
+
+	if (host_snapshot_delete(api_host(req->api), req->name, req->seq, req->op_id, &err)) {
+		api_op_error(req, &err);
+		return;
+	}
+	o = json_object_new_object();
+	add_str(o, "name", req->name);
+	add_u64(o, "seq", req->seq);
+	add_str(o, "state", "removed");
+	respond(req, 200, o);
+}
+
 static void takeover_export(struct api_request *req)
 {
 	struct op_err err;
@@ -366,6 +458,12 @@ const struct api_route api_routes[] = {
 	 .status = {200, 400, 409, 500, 503, 507}},
 	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE,
 	 .status = {200, ERR_VOLUME}},
+	{"POST", "/api/exports/*/snapshot", .run = post_snapshot, .args = API_ARG_TIMEOUT,
+	 .body = true, .status = {201, ERR_VOLUME}},
+	{"GET", "/api/exports/*/snapshots", .run = get_snapshots,
+	 .status = {200, 400, 404, 500, 503}},
+	{"DELETE", "/api/exports/*/snapshots/#", .run = delete_snapshot,
+	 .status = {200, 400, 500, 503}},
 	{"GET", "/health", .run = get_health, .quick = true, .status = {200}},
 	{"GET", "/health/ready", .run = get_ready, .quick = true, .status = {200, 503}},
 	{"GET", "/metrics", .run = get_metrics, .quick = true, .status = {200, 404}},
