@@ -15,6 +15,9 @@ static const struct cli_command commands[] = {
 	{"create", CLI_VOLUME,
 	 CLI_OPT_SIZE | CLI_OPT_BLOCK | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
 	 "create a volume and its device; prints the device", cmd_create},
+	{"fork", CLI_VOLUME, CLI_OPT_FROM | CLI_OPT_SIZE | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
+	 "create a volume with the content of another or of a snapshot; prints the device",
+	 cmd_fork},
 	{"grow", CLI_VOLUME, CLI_OPT_SIZE,
 	 "make a volume larger, and its device where the kernel can", cmd_grow},
 	{"ls", CLI_NOTHING, 0, "list all volumes: this host's and those only in the store", cmd_ls},
@@ -45,7 +48,8 @@ enum {
 	O_CACHE_DIR,
 	O_HOST,
 	O_TOKEN,
-	O_TAG
+	O_TAG,
+	O_FROM
 };
 
 static const struct {
@@ -68,6 +72,7 @@ static const struct {
 	{"read-only", NULL, "a device that refuses writes", O_READ_ONLY, CLI_OPT_READ_ONLY},
 	{"force", NULL, "also when it is in use", 'f', CLI_OPT_FORCE},
 	{"timeout", "SECONDS", "give up after this (default 600)", O_TIMEOUT, CLI_OPT_TIMEOUT},
+	{"from", "SOURCE", "volume:NAME or snapshot:NAME@SEQ", O_FROM, CLI_OPT_FROM},
 	{"tag", "TEXT", "a note kept with the snapshot", O_TAG, CLI_OPT_TAG},
 	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR,
 	 CLI_OPT_CACHE_DIR},
@@ -163,6 +168,9 @@ static int option_set(struct cli *c, int val, const char *arg)
 		return 0;
 	case O_READ_ONLY:
 		c->read_only = true;
+		return 0;
+	case O_FROM:
+		c->from = arg;
 		return 0;
 	case O_TAG:
 		c->tag = arg;

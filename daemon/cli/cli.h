@@ -32,6 +32,7 @@ enum cli_exit {
 #define CLI_OPT_TIMEOUT    (1u << 5)
 #define CLI_OPT_CACHE_DIR  (1u << 6)
 #define CLI_OPT_TAG        (1u << 7)
+#define CLI_OPT_FROM       (1u << 8)
 
 struct cli {
 	const char *socket;
@@ -39,7 +40,7 @@ struct cli {
 	bool json;
 	const char *name; /* the volume, NULL if the subcommand takes none */
 	uint64_t seq;     /* of a snapshot of it, 0 if the subcommand takes none */
-	const char *size, *block, *cache_dir, *tag;
+	const char *size, *block, *cache_dir, *tag, *from;
 	bool partitions, read_only, force;
 	unsigned int timeout_s; /* 0 = not given */
 };
@@ -56,6 +57,7 @@ struct cli_command {
 };
 
 int cmd_create(const struct cli *c);
+int cmd_fork(const struct cli *c);
 int cmd_grow(const struct cli *c);
 int cmd_ls(const struct cli *c);
 int cmd_show(const struct cli *c);

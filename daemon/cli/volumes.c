@@ -11,18 +11,18 @@ void cli_print_device(struct json_object *o)
 	puts(cli_str(o, "device", cli_str(o, "name", "")));
 }
 
-int cmd_create(const struct cli *c)
+/* PUT of what the options say, and the device. */
+static int put_volume(const struct cli *c)
 {
 	struct json_object *body, *o;
 	char path[512];
 	int ret;
 
-	if (!c->size) {
-		fprintf(stderr, "glidefs: create needs --size, for instance --size 10G\n");
-		return CLI_USAGE;
-	}
 	body = json_object_new_object();
-	json_object_object_add(body, "size", json_object_new_string(c->size));
+	if (c->from)
+		json_object_object_add(body, "from", json_object_new_string(c->from));
+	if (c->size)
+		json_object_object_add(body, "size", json_object_new_string(c->size));
 	if (c->block)
 		json_object_object_add(body, "block_bytes", json_object_new_string(c->block));
 	if (c->partitions)
@@ -36,6 +36,22 @@ int cmd_create(const struct cli *c)
 	json_object_put(o);
 	json_object_put(body);
 	return ret;
+}
+
+int cmd_create(const struct cli *c)
+{
+	if (c->size)
+		return put_volume(c);
+	fprintf(stderr, "glidefs: create needs --size, for instance --size 10G\n");
+	return CLI_USAGE;
+}
+
+int cmd_fork(const struct cli *c)
+{
+	if (c->from)
+		return put_volume(c);
+	fprintf(stderr, "glidefs: fork needs --from volume:NAME or --from snapshot:NAME@SEQ\n");
+	return CLI_USAGE;
 }
 
 /* Larger than before, or the same: what does not exist is not created. */

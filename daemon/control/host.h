@@ -72,6 +72,13 @@ void host_destroy(struct host *h);
  */
 int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op_id, bool *created,
 		       struct op_err *err) __must_check;
+/*
+ * The same of a fork: metadata only. from: "snapshot:NAME@SEQ", or "volume:NAME", which makes a
+ * snapshot of that volume first (deleted again if the fork cannot be made). What is there is it if
+ * it was made from the same snapshot or, of a volume, from any of its. def->from is ignored.
+ */
+int host_fork_volume(struct host *h, const struct volume_def *def, const char *from, uint64_t op_id,
+		     bool *created, struct op_err *err) __must_check;
 /* *changed: it was not attached before. */
 int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
 		struct op_err *err) __must_check;

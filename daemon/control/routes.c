@@ -54,6 +54,8 @@ static void add_root(struct json_object *o, const struct root *r)
 	add_u64(o, "block_bytes", r->block_bytes);
 	add_bool(o, "partitions", r->partitions);
 	add_bool(o, "read_only", r->read_only);
+	if (r->source[0])
+		add_str(o, "source", r->source);
 	add_str(o, "owner", r->owner);
 	add_u64(o, "generation", r->generation);
 	add_u64(o, "sequence", r->sequence);
@@ -139,13 +141,13 @@ static void respond_volume(struct api_request *req, unsigned int status)
 struct put_body {
 	uint64_t size, block_bytes;
 	bool partitions, read_only;
+	char from[SNAPSHOT_REF_MAX + 16]; /* "" = no fork */
 };
 
 static const struct json_in_field put_fields[] = {
 	{.name = "size",
 	 .type = JSON_IN_SIZE,
 	 .offset = offsetof(struct put_body, size),
-	 .required = true,
 	 .min = VOLUME_BYTES_MIN,
 	 .max = VOLUME_BYTES_MAX,
 	 .multiple = SECTOR_SIZE},
@@ -159,6 +161,11 @@ static const struct json_in_field put_fields[] = {
 	 .type = JSON_IN_BOOL,
 	 .offset = offsetof(struct put_body, partitions)},
 	{.name = "read_only", .type = JSON_IN_BOOL, .offset = offsetof(struct put_body, read_only)},
+	{.name = "from",
+	 .type = JSON_IN_TEXT,
+	 .offset = offsetof(struct put_body, from),
+	 .min = 1,
+	 .max = sizeof(((struct put_body *)0)->from) - 1},
 };
 
 static void put_export(struct api_request *req)
@@ -168,6 +175,7 @@ static void put_export(struct api_request *req)
 	struct op_err err;
 	char msg[256];
 	bool created;
+	int r;
 
 	if (json_input_parse(req->body, req->body_len, put_fields, ARRAY_SIZE(put_fields), &body,
 			     msg, sizeof(msg))) {
@@ -178,6 +186,10 @@ static void put_export(struct api_request *req)
 		api_error(req, 400, "bad_request", "\"block_bytes\" must be a power of two");
 		return;
 	}
+	if (!body.size && !body.from[0]) {
+		api_error(req, 400, "bad_request", "\"size\" is missing");
+		return;
+	}
 	def = (struct volume_def){
 		.name = req->name,
 		.size_bytes = body.size,
@@ -185,7 +197,12 @@ static void put_export(struct api_request *req)
 		.partitions = body.partitions,
 		.read_only = body.read_only,
 	};
-	if (host_create_volume(api_host(req->api), &def, req->op_id, &created, &err))
+	if (body.from[0])
+		r = host_fork_volume(api_host(req->api), &def, body.from, req->op_id, &created,
+				     &err);
+	else
+		r = host_create_volume(api_host(req->api), &def, req->op_id, &created, &err);
+	if (r)
 		api_op_error(req, &err);
 	else
 		respond_volume(req, created ? 201 : 200);
@@ -445,7 +462,7 @@ static void get_openapi(struct api_request *req)
 
 const struct api_route api_routes[] = {
 	{"PUT", "/api/exports/*", .run = put_export, .body = true,
-	 .status = {200, 201, 400, 409, 500, 503, 507}},
+	 .status = {200, 201, 400, 404, 409, 500, 503, 507}},
 	{"GET", "/api/exports/*", .run = get_export, .args = API_ARG_LOCAL,
 	 .status = {200, 400, 404, 500, 503}},
 	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE,

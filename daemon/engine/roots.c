@@ -20,16 +20,26 @@ int root_prepare(struct engine *e, const struct volume_def *def, struct root *r)
 	struct fmt_err err;
 
 	memset(r, 0, sizeof(*r));
-	if (volume_name_check(def->name, &err) || !volume_bytes_ok(def->size_bytes))
-		return -EINVAL;
+	r->size_bytes = def->size_bytes;
 	r->block_bytes = def->block_bytes ? def->block_bytes : BLOCK_BYTES;
-	if (!block_bytes_ok(r->block_bytes))
+	if (def->from) {
+		r->manifest = def->from->manifest;
+		snapshot_ref_format(def->from->name, def->from->seq, r->source);
+		if (!r->size_bytes)
+			r->size_bytes = def->from->size_bytes;
+		if (!def->block_bytes)
+			r->block_bytes = def->from->block_bytes;
+		if (r->size_bytes < def->from->size_bytes ||
+		    r->block_bytes != def->from->block_bytes)
+			return -EINVAL;
+	}
+	if (volume_name_check(def->name, &err) || !volume_bytes_ok(r->size_bytes) ||
+	    !block_bytes_ok(r->block_bytes))
 		return -EINVAL;
 	snprintf(r->name, sizeof(r->name), "%s", def->name);
 	snprintf(r->owner, sizeof(r->owner), "%s", e->host_id);
 	uuid_generate_v4(r->uuid);
 	random_bytes(r->nonce, sizeof(r->nonce));
-	r->size_bytes = def->size_bytes;
 	r->partitions = def->partitions;
 	r->read_only = def->read_only;
 	r->generation = 1;

@@ -16,15 +16,19 @@ struct volume;
 
 struct volume_def {
 	const char *name;
-	uint64_t size_bytes;
-	uint32_t block_bytes; /* 0 = default */
+	uint64_t size_bytes;         /* with `from` 0 = the same, and no smaller */
+	uint32_t block_bytes;        /* 0 = default; with `from` 0 or the same */
+	const struct snapshot *from; /* a fork of that; NULL: all zeros */
 	bool partitions;
 	bool read_only;
 };
 
 /* ---- roots ---- */
 
-/* Prepare a root owned by this host (generation 1, sequence 0), with a fresh uuid and nonce. */
+/*
+ * Prepare a root owned by this host (generation 1, sequence 0), with a fresh uuid and nonce. That
+ * of a fork names its source's manifest, so that one PUT makes the fork and all that it reads.
+ */
 int root_prepare(struct engine *e, const struct volume_def *def, struct root *r) __must_check;
 /*
  * PUT it if absent; same bytes are retried under the same precondition until the answer is definite

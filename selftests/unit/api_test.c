@@ -188,6 +188,73 @@ static void snapshots_live_through_the_api(void **state)
 	daemon_stop(SIGTERM);
 }
 
+static void forks_live_through_the_api(void **state)
+{
+	char body[160], ref[64], path[128];
+	struct json_object *o, *all;
+
+	daemon_start("");
+	api_expect(201, "PUT", "/api/exports/base", "{\"size\":\"1G\",\"block_bytes\":\"128K\"}");
+	assert_int_equal(api_client("snapshot", "base", NULL, NULL), 0);
+	snprintf(ref, sizeof(ref), "%.*s", (int)strcspn(api_answer, "\n"), api_answer);
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\"}", ref);
+	api_expect(201, "PUT", "/api/exports/fork-1", body);
+	assert_string_equal(api_member("source"), ref);
+	assert_string_equal(api_member("size_bytes"), "1073741824");
+	assert_string_equal(api_member("block_bytes"), "131072");
+	assert_string_equal(api_member("state"), "attached");
+	api_expect(200, "PUT", "/api/exports/fork-1", body);
+	/* Without a source it is any volume of that size; with another it is not the one. */
+	api_expect(200, "PUT", "/api/exports/fork-1", "{\"size\":\"1G\"}");
+	api_expect(409, "PUT", "/api/exports/fork-1", "{\"from\":\"snapshot:base@1\"}");
+	api_expect(409, "PUT", "/api/exports/base", body);
+	api_expect(200, "PUT", "/api/exports/fork-1", "{\"from\":\"volume:base\"}");
+	/* Larger, and not smaller, nor of other blocks. */
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\",\"size\":\"2G\"}", ref);
+	api_expect(201, "PUT", "/api/exports/fork-2", body);
+	assert_string_equal(api_member("size_bytes"), "2147483648");
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\",\"size\":\"512M\"}", ref);
+	api_expect(400, "PUT", "/api/exports/fork-3", body);
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\",\"block_bytes\":\"64K\"}", ref);
+	api_expect(400, "PUT", "/api/exports/fork-3", body);
+	api_expect(404, "PUT", "/api/exports/fork-3", "{\"from\":\"snapshot:base@1\"}");
+	api_expect(404, "PUT", "/api/exports/fork-3", "{\"from\":\"volume:nobody\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"volume:fork-3\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"base\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"snapshot:base\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"\"}");
+	api_expect(404, "GET", "/api/exports/fork-3", NULL);
+	/* Of a volume: one snapshot for a fork that is made, none for one that is not. */
+	api_expect(201, "PUT", "/api/exports/fork-4", "{\"from\":\"volume:fork-2\"}");
+	api_expect(200, "PUT", "/api/exports/fork-4", "{\"from\":\"volume:fork-2\"}");
+	api_expect(400, "PUT", "/api/exports/fork-5",
+		   "{\"from\":\"volume:fork-2\",\"size\":\"1G\"}");
+	api_expect(200, "GET", "/api/exports/fork-2/snapshots", NULL);
+	o = json_tokener_parse(api_answer);
+	assert_true(json_object_object_get_ex(o, "snapshots", &all));
+	assert_int_equal(json_object_array_length(all), 1);
+	json_object_put(o);
+	/* The source goes, the forks stay, also over a restart; the same request is still theirs.
+	 */
+	snprintf(path, sizeof(path), "/api/exports/base/snapshots/%s", strchr(ref, '@') + 1);
+	api_expect(200, "DELETE", path, NULL);
+	api_expect(200, "DELETE", "/api/exports/base", NULL);
+	api_expect(200, "POST", "/api/exports/fork-1/detach", NULL);
+	daemon_stop(SIGTERM);
+	daemon_start("");
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\"}", ref);
+	api_expect(200, "PUT", "/api/exports/fork-1", body);
+	assert_string_equal(api_member("state"), "attached");
+	api_expect(404, "PUT", "/api/exports/fork-6", body);
+	api_expect(200, "GET", "/api/exports/fork-4", NULL);
+	assert_string_equal(api_member("state"), "attached");
+	assert_int_equal(api_client("fork", "fork-7", "--from", "volume:fork-1"), 0);
+	assert_string_equal(api_answer, "fork-7\n");
+	assert_int_equal(api_client("fork", "fork-8", "--from", "volume:nobody"), 4);
+	assert_int_equal(api_client("fork", "fork-8", NULL, NULL), 2);
+	daemon_stop(SIGTERM);
+}
+
 static void bad_paths_names_and_arguments_are_refused(void **state)
 {
 	static const struct {
@@ -749,6 +816,7 @@ int main(void)
 		cmocka_unit_test_teardown(the_document_is_the_api, daemon_clean),
 		cmocka_unit_test_teardown(volumes_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(snapshots_live_through_the_api, daemon_clean),
+		cmocka_unit_test_teardown(forks_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(bad_paths_names_and_arguments_are_refused, daemon_clean),
 		cmocka_unit_test_teardown(bad_bodies_are_refused_and_make_nothing, daemon_clean),
 		cmocka_unit_test_teardown(broken_http_never_stops_the_daemon, daemon_clean),
