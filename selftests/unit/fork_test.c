@@ -120,6 +120,7 @@ static void verify_elsewhere(const struct harness *of, const char *name, const s
 static void source_with_data(struct harness *h, struct expected *x, struct snapshot *s)
 {
 	harness_init(h);
+	h->cfg.upload_age_min_ns = h->cfg.upload_age_ns; /* of other hosts too: no upload by age */
 	harness_start(h);
 	memset(x, 0, sizeof(*x));
 	harness_create(h, "base", BLOCKS * BLOCK, BLOCK);
@@ -145,6 +146,8 @@ static void a_fork_survives_restart_and_other_hosts_before_its_first_upload(void
 	for (int i = 0; i < 2; i++) {
 		harness_stop(&f);
 		harness_start(&f);
+		/* What was written before a restart is uploaded soon after it. */
+		harness_fault(&f, "put:chunks/* error=EIO");
 		harness_open(&f, "fork", CLAIM_OWN, true, NULL);
 		verify(&f, &x, "restarted");
 		/* A part of a block, in the middle: the rest of it is the source's. */
@@ -155,8 +158,12 @@ static void a_fork_survives_restart_and_other_hosts_before_its_first_upload(void
 	assert_int_equal(info.root.sequence, 0);
 	harness_stop(&f);
 	harness_start(&f);
+	harness_fault(&f, "put:chunks/* error=EIO");
 	harness_open(&f, "fork", CLAIM_OWN, true, NULL);
 	verify(&f, &x, "restarted with writes");
+	volume_info_read(f.v, &info);
+	assert_int_equal(info.root.sequence, 0);
+	harness_fault(&f, "");
 	/* The first upload merges with the source's blocks. */
 	harness_drain(&f);
 	verify(&f, &x, "uploaded");
