@@ -146,6 +146,7 @@ static void an_idle_volume_uploads_nothing(void **state)
 struct writer {
 	struct harness *h;
 	uint64_t acked; /* atomic */
+	uint64_t await; /* of who waits for it */
 	bool stop;      /* atomic */
 	int error;
 };
@@ -161,12 +162,20 @@ static void *writer_main(void *arg)
 		fill(sector, n);
 		hreq_start(w->h, &r, (unsigned int)n, GFS_WRITE, n % SLOTS * SLOT_SECTOR, 1, sector,
 			   false);
-		w->error = hreq_wait(&r);
+		__atomic_store_n(&w->error, hreq_wait(&r), __ATOMIC_RELAXED);
 		if (w->error)
 			break;
 		__atomic_store_n(&w->acked, n, __ATOMIC_RELEASE);
 	}
 	return NULL;
+}
+
+static bool writer_came_so_far(void *arg)
+{
+	struct writer *w = arg;
+
+	return __atomic_load_n(&w->error, __ATOMIC_RELAXED) ||
+	       __atomic_load_n(&w->acked, __ATOMIC_ACQUIRE) >= w->await;
 }
 
 /* The image holds writes 1 … N and no other, N at least `least`. Returns N. */
@@ -208,6 +217,8 @@ static void a_snapshot_is_a_point_in_time_under_writers(void **state)
 	harness_create(&h, "vm-1", SLOTS * BLOCK, BLOCK);
 	assert_int_equal(pthread_create(&t, NULL, writer_main, &w), 0);
 	for (int i = 0; i < NR; i++) {
+		w.await = (i ? least[i - 1] : 0) + 10;
+		harness_until(writer_came_so_far, &w, "ten more writes");
 		least[i] = __atomic_load_n(&w.acked, __ATOMIC_ACQUIRE);
 		must_take(&h, "", &s[i]);
 	}
