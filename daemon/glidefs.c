@@ -8,26 +8,49 @@
 #include "cli/cli.h"
 #include "engine/format.h"
 
+static const char *const arg_names[] = {
+	[CLI_NOTHING] = "", [CLI_VOLUME] = "NAME", [CLI_SNAPSHOT] = "NAME@SEQ"};
+
 static const struct cli_command commands[] = {
-	{"create", true, CLI_OPT_SIZE | CLI_OPT_BLOCK | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
+	{"create", CLI_VOLUME,
+	 CLI_OPT_SIZE | CLI_OPT_BLOCK | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
 	 "create a volume and its device; prints the device", cmd_create},
-	{"grow", true, CLI_OPT_SIZE, "make a volume larger, and its device where the kernel can",
-	 cmd_grow},
-	{"ls", false, 0, "list all volumes: this host's and those only in the store", cmd_ls},
-	{"show", true, 0, "everything about one volume", cmd_show},
-	{"attach", true, 0, "attach a volume of the store; prints the device", cmd_attach},
-	{"detach", true, CLI_OPT_FORCE | CLI_OPT_TIMEOUT,
+	{"fork", CLI_VOLUME, CLI_OPT_FROM | CLI_OPT_SIZE | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
+	 "create a volume with the content of another or of a snapshot; prints the device",
+	 cmd_fork},
+	{"grow", CLI_VOLUME, CLI_OPT_SIZE,
+	 "make a volume larger, and its device where the kernel can", cmd_grow},
+	{"ls", CLI_NOTHING, 0, "list all volumes: this host's and those only in the store", cmd_ls},
+	{"show", CLI_VOLUME, 0, "everything about one volume", cmd_show},
+	{"attach", CLI_VOLUME, 0, "attach a volume of the store; prints the device", cmd_attach},
+	{"detach", CLI_VOLUME, CLI_OPT_FORCE | CLI_OPT_TIMEOUT,
 	 "upload what is left, remove the device, give the volume up", cmd_detach},
-	{"rm", true, CLI_OPT_FORCE, "remove a volume and its data for good", cmd_rm},
-	{"drain", true, CLI_OPT_TIMEOUT, "upload everything written so far", cmd_drain},
-	{"takeover", true, CLI_OPT_FORCE,
+	{"rm", CLI_VOLUME, CLI_OPT_FORCE, "remove a volume and its data for good", cmd_rm},
+	{"drain", CLI_VOLUME, CLI_OPT_TIMEOUT, "upload everything written so far", cmd_drain},
+	{"snapshot", CLI_VOLUME, CLI_OPT_TAG | CLI_OPT_TIMEOUT,
+	 "make a snapshot of everything written so far; prints its NAME@SEQ", cmd_snapshot},
+	{"snapshots", CLI_VOLUME, 0, "list the snapshots of a volume", cmd_snapshots},
+	{"snapshot-rm", CLI_SNAPSHOT, 0, "delete a snapshot; forks of it keep their data",
+	 cmd_snapshot_rm},
+	{"takeover", CLI_VOLUME, CLI_OPT_FORCE,
 	 "seize a volume from another host, which loses what it has not uploaded", cmd_takeover},
-	{"doctor", false, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
+	{"doctor", CLI_NOTHING, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
 	 cmd_doctor},
-	{"health", false, 0, "is the daemon ready? (exit status 0)", cmd_health},
+	{"health", CLI_NOTHING, 0, "is the daemon ready? (exit status 0)", cmd_health},
 };
 
-enum { O_SIZE = 256, O_BLOCK, O_PARTITIONS, O_READ_ONLY, O_TIMEOUT, O_CACHE_DIR, O_HOST, O_TOKEN };
+enum {
+	O_SIZE = 256,
+	O_BLOCK,
+	O_PARTITIONS,
+	O_READ_ONLY,
+	O_TIMEOUT,
+	O_CACHE_DIR,
+	O_HOST,
+	O_TOKEN,
+	O_TAG,
+	O_FROM
+};
 
 static const struct {
 	const char *name, *arg, *help;
@@ -49,6 +72,8 @@ static const struct {
 	{"read-only", NULL, "a device that refuses writes", O_READ_ONLY, CLI_OPT_READ_ONLY},
 	{"force", NULL, "also when it is in use", 'f', CLI_OPT_FORCE},
 	{"timeout", "SECONDS", "give up after this (default 600)", O_TIMEOUT, CLI_OPT_TIMEOUT},
+	{"from", "SOURCE", "volume:NAME or snapshot:NAME@SEQ", O_FROM, CLI_OPT_FROM},
+	{"tag", "TEXT", "a note kept with the snapshot", O_TAG, CLI_OPT_TAG},
 	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR,
 	 CLI_OPT_CACHE_DIR},
 };
@@ -65,14 +90,14 @@ static void print_option(size_t i)
 static int usage(const struct cli_command *cmd)
 {
 	if (cmd)
-		printf("Usage: glidefs %s%s [OPTION]...\n%s\n\nOptions:\n", cmd->name,
-		       cmd->volume ? " NAME" : "", cmd->help);
+		printf("Usage: glidefs %s%s%s [OPTION]...\n%s\n\nOptions:\n", cmd->name,
+		       cmd->arg ? " " : "", arg_names[cmd->arg], cmd->help);
 	else
 		printf("Usage: glidefs COMMAND [NAME] [OPTION]...\nManage the volumes of "
 		       "glidefsd.\n\n"
 		       "Commands:\n");
 	for (size_t i = 0; !cmd && i < ARRAY_SIZE(commands); i++)
-		printf("  %-9s %-6s %s\n", commands[i].name, commands[i].volume ? "NAME" : "",
+		printf("  %-11s %-8s %s\n", commands[i].name, arg_names[commands[i].arg],
 		       commands[i].help);
 	if (!cmd)
 		printf("\nOptions of all commands (glidefs COMMAND --help shows its own):\n");
@@ -98,7 +123,7 @@ static int complete(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (!options[i].mask || (cmd && cmd->opts & options[i].mask))
 			printf("--%s\n", options[i].name);
-	if (cmd && cmd->volume)
+	if (cmd && cmd->arg == CLI_VOLUME)
 		puts("NAME");
 	return CLI_OK;
 }
@@ -144,6 +169,12 @@ static int option_set(struct cli *c, int val, const char *arg)
 	case O_READ_ONLY:
 		c->read_only = true;
 		return 0;
+	case O_FROM:
+		c->from = arg;
+		return 0;
+	case O_TAG:
+		c->tag = arg;
+		return 0;
 	case O_CACHE_DIR:
 		c->cache_dir = arg;
 		return 0;
@@ -171,6 +202,7 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 	       int nr)
 {
 	struct fmt_err err = {{0}};
+	char name[GFS_NAME_MAX];
 	int ret;
 
 	if (given & ~cmd->opts) {
@@ -179,11 +211,18 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 				return bad_usage("this command has no option --%s",
 						 options[i].name);
 	}
-	if (nr > (cmd->volume ? 1 : 0))
+	if (nr > (cmd->arg ? 1 : 0))
 		return bad_usage("unexpected argument \"%s\"", args[nr - 1]);
-	if (cmd->volume && !nr)
-		return bad_usage("%s needs the NAME of a volume", cmd->name);
-	c->name = cmd->volume ? args[0] : NULL;
+	if (cmd->arg && !nr)
+		return bad_usage(cmd->arg == CLI_SNAPSHOT ? "%s needs a snapshot, NAME@SEQ"
+							  : "%s needs the NAME of a volume",
+				 cmd->name);
+	c->name = cmd->arg ? args[0] : NULL;
+	if (cmd->arg == CLI_SNAPSHOT) {
+		if (snapshot_ref_parse(args[0], name, &c->seq))
+			return bad_usage("\"%s\" is not a snapshot, NAME@SEQ", args[0]);
+		c->name = name;
+	}
 	if (c->name && volume_name_check(c->name, &err)) {
 		fprintf(stderr, "glidefs: %s\n", err.msg);
 		return CLI_USAGE;

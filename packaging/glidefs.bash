@@ -16,7 +16,7 @@ _glidefs()
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
 		;;
-	--size | --block-size | --timeout | --host)
+	--size | --block-size | --timeout | --tag | --from | --host)
 		return
 		;;
 	esac
@@ -27,7 +27,7 @@ _glidefs()
 			i=$((i + 1))
 			socket=${COMP_WORDS[i]}
 			;;
-		--host | --token-file | --size | --block-size | --timeout | --cache-dir)
+		--host | --token-file | --size | --block-size | --timeout | --tag | --from | --cache-dir)
 			i=$((i + 1))
 			;;
 		-*) ;;

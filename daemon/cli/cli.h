@@ -31,26 +31,33 @@ enum cli_exit {
 #define CLI_OPT_FORCE      (1u << 4)
 #define CLI_OPT_TIMEOUT    (1u << 5)
 #define CLI_OPT_CACHE_DIR  (1u << 6)
+#define CLI_OPT_TAG        (1u << 7)
+#define CLI_OPT_FROM       (1u << 8)
 
 struct cli {
 	const char *socket;
 	const char *host, *token_file; /* "ADDRESS:PORT" instead of the socket, or NULL */
 	bool json;
 	const char *name; /* the volume, NULL if the subcommand takes none */
-	const char *size, *block, *cache_dir;
+	uint64_t seq;     /* of a snapshot of it, 0 if the subcommand takes none */
+	const char *size, *block, *cache_dir, *tag, *from;
 	bool partitions, read_only, force;
 	unsigned int timeout_s; /* 0 = not given */
 };
 
+/* What a subcommand takes besides options. */
+enum cli_arg { CLI_NOTHING, CLI_VOLUME, CLI_SNAPSHOT };
+
 struct cli_command {
 	const char *name;
-	bool volume;       /* takes a NAME */
+	enum cli_arg arg;
 	unsigned int opts; /* CLI_OPT_* it accepts */
 	const char *help;
 	int (*run)(const struct cli *c); /* enum cli_exit */
 };
 
 int cmd_create(const struct cli *c);
+int cmd_fork(const struct cli *c);
 int cmd_grow(const struct cli *c);
 int cmd_ls(const struct cli *c);
 int cmd_show(const struct cli *c);
@@ -59,6 +66,9 @@ int cmd_detach(const struct cli *c);
 int cmd_rm(const struct cli *c);
 int cmd_drain(const struct cli *c);
 int cmd_takeover(const struct cli *c);
+int cmd_snapshot(const struct cli *c);
+int cmd_snapshots(const struct cli *c);
+int cmd_snapshot_rm(const struct cli *c);
 int cmd_doctor(const struct cli *c);
 int cmd_health(const struct cli *c);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * drain, detach, attach and takeover: the request runs in a thread of its own while this one asks
- * what it is at and how much is left, and draws that on a terminal. Nothing is drawn elsewhere.
- * `done` and the reply are the thread's until it is joined.
+ * drain, detach, attach, takeover and snapshot: the request runs in a thread of its own while this
+ * one asks what it is at and how much is left, and draws that on a terminal. Nothing is drawn
+ * elsewhere. `done` and the reply are the thread's until it is joined.
  */
 #include "cli/cli.h"
 
@@ -14,7 +14,7 @@
 
 struct running {
 	const struct cli *c;
-	const char *action;
+	const char *action, *body;
 	struct cli_reply reply;
 	int res;
 	bool done; /* under lock */
@@ -28,7 +28,7 @@ static void *run_request(void *arg)
 	char path[512];
 
 	cli_path(r->c, r->action, path, sizeof(path));
-	r->res = cli_call(r->c, "POST", path, NULL, &r->reply);
+	r->res = cli_call(r->c, "POST", path, r->body, &r->reply);
 	SCOPED_LOCK(&r->lock);
 	r->done = true;
 	pthread_cond_signal(&r->cond);
@@ -105,9 +105,12 @@ static void draw(const char *name, const struct seen *s, uint64_t first, uint64_
 	fflush(stderr);
 }
 
-static int with_progress(const struct cli *c, const char *action, bool device)
+/* body (may be NULL) and what to print of the answer for people (may be NULL). */
+static int with_progress(const struct cli *c, const char *action, const char *body,
+			 void (*print)(struct json_object *o))
 {
-	struct running r = {.c = c, .action = action, .lock = PTHREAD_MUTEX_INITIALIZER};
+	struct running r = {
+		.c = c, .action = action, .body = body, .lock = PTHREAD_MUTEX_INITIALIZER};
 	uint64_t start = now_ns(), first = 0;
 	struct seen seen = {0};
 	bool tty = isatty(STDERR_FILENO) && !c->json, drawn = false;
@@ -133,8 +136,8 @@ static int with_progress(const struct cli *c, const char *action, bool device)
 	if (r.res)
 		r.reply.status = 0;
 	ret = cli_finish(c, &r.reply, &o);
-	if (ret == CLI_OK && device && !c->json)
-		cli_print_device(o);
+	if (ret == CLI_OK && print && !c->json)
+		print(o);
 	json_object_put(o);
 	pthread_cond_destroy(&r.cond);
 	return ret;
@@ -142,20 +145,37 @@ static int with_progress(const struct cli *c, const char *action, bool device)
 
 int cmd_drain(const struct cli *c)
 {
-	return with_progress(c, "drain", false);
+	return with_progress(c, "drain", NULL, NULL);
 }
 
 int cmd_detach(const struct cli *c)
 {
-	return with_progress(c, "detach", false);
+	return with_progress(c, "detach", NULL, NULL);
 }
 
 int cmd_attach(const struct cli *c)
 {
-	return with_progress(c, "attach", true);
+	return with_progress(c, "attach", NULL, cli_print_device);
 }
 
 int cmd_takeover(const struct cli *c)
 {
-	return with_progress(c, "takeover", true);
+	return with_progress(c, "takeover", NULL, cli_print_device);
+}
+
+static void print_snapshot(struct json_object *o)
+{
+	printf("%s@%llu\n", cli_str(o, "name", ""), (unsigned long long)cli_u64(o, "seq"));
+}
+
+int cmd_snapshot(const struct cli *c)
+{
+	struct json_object *body = json_object_new_object();
+	int ret;
+
+	if (c->tag)
+		json_object_object_add(body, "tag", json_object_new_string(c->tag));
+	ret = with_progress(c, "snapshot", json_object_to_json_string(body), print_snapshot);
+	json_object_put(body);
+	return ret;
 }

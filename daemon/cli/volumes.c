@@ -4,24 +4,25 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 void cli_print_device(struct json_object *o)
 {
 	puts(cli_str(o, "device", cli_str(o, "name", "")));
 }
 
-int cmd_create(const struct cli *c)
+/* PUT of what the options say, and the device. */
+static int put_volume(const struct cli *c)
 {
 	struct json_object *body, *o;
 	char path[512];
 	int ret;
 
-	if (!c->size) {
-		fprintf(stderr, "glidefs: create needs --size, for instance --size 10G\n");
-		return CLI_USAGE;
-	}
 	body = json_object_new_object();
-	json_object_object_add(body, "size", json_object_new_string(c->size));
+	if (c->from)
+		json_object_object_add(body, "from", json_object_new_string(c->from));
+	if (c->size)
+		json_object_object_add(body, "size", json_object_new_string(c->size));
 	if (c->block)
 		json_object_object_add(body, "block_bytes", json_object_new_string(c->block));
 	if (c->partitions)
@@ -35,6 +36,22 @@ int cmd_create(const struct cli *c)
 	json_object_put(o);
 	json_object_put(body);
 	return ret;
+}
+
+int cmd_create(const struct cli *c)
+{
+	if (c->size)
+		return put_volume(c);
+	fprintf(stderr, "glidefs: create needs --size, for instance --size 10G\n");
+	return CLI_USAGE;
+}
+
+int cmd_fork(const struct cli *c)
+{
+	if (c->from)
+		return put_volume(c);
+	fprintf(stderr, "glidefs: fork needs --from volume:NAME or --from snapshot:NAME@SEQ\n");
+	return CLI_USAGE;
 }
 
 /* Larger than before, or the same: what does not exist is not created. */
@@ -161,6 +178,50 @@ int cmd_show(const struct cli *c)
 	ret = cli_request(c, "GET", path, NULL, &o);
 	if (ret == CLI_OK && !c->json)
 		print_members(o);
+	json_object_put(o);
+	return ret;
+}
+
+static void print_snapshot_row(const char *name, struct json_object *s)
+{
+	time_t made = (time_t)cli_u64(s, "created_s");
+	char size[32], when[32] = "-", ref[160];
+	struct tm tm;
+
+	if (made && localtime_r(&made, &tm))
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
+	snprintf(ref, sizeof(ref), "%s@%llu", name, (unsigned long long)cli_u64(s, "seq"));
+	printf("%-40s %-19s %10s  %s\n", ref, when,
+	       cli_bytes(cli_u64(s, "size_bytes"), size, sizeof(size)),
+	       cli_str(s, "error", cli_str(s, "tag", "")));
+}
+
+int cmd_snapshots(const struct cli *c)
+{
+	struct json_object *o, *all;
+	char path[512];
+	int ret;
+
+	cli_path(c, "snapshots", path, sizeof(path));
+	ret = cli_request(c, "GET", path, NULL, &o);
+	if (ret == CLI_OK && !c->json && json_object_object_get_ex(o, "snapshots", &all)) {
+		printf("%-40s %-19s %10s  %s\n", "SNAPSHOT", "MADE", "SIZE", "TAG");
+		for (size_t i = 0; i < json_object_array_length(all); i++)
+			print_snapshot_row(c->name, json_object_array_get_idx(all, i));
+	}
+	json_object_put(o);
+	return ret;
+}
+
+int cmd_snapshot_rm(const struct cli *c)
+{
+	char path[512], action[64];
+	struct json_object *o;
+	int ret;
+
+	snprintf(action, sizeof(action), "snapshots/%llu", (unsigned long long)c->seq);
+	cli_path(c, action, path, sizeof(path));
+	ret = cli_request(c, "DELETE", path, NULL, &o);
 	json_object_put(o);
 	return ret;
 }

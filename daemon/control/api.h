@@ -54,6 +54,7 @@ struct api_request {
 	struct api *api;
 	const struct api_route *route;
 	char name[GFS_NAME_MAX]; /* of the path, checked; "" if the route has none */
+	uint64_t seq;            /* of the path; 0 if the route has none */
 	bool force, local;
 	uint64_t timeout_ns; /* 0 = none given */
 	char *body;
@@ -76,8 +77,9 @@ struct api_request {
 #define API_ARG_LOCAL   (1u << 2)
 
 struct api_route {
-	const char *method, *path; /* "*" in the path stands for a volume's name */
-	bool quick;          /* never blocks: runs on the HTTP thread, even when the pool is busy */
+	const char *method,
+		*path; /* "*" in the path stands for a volume's name, "#" for a snapshot's number */
+	bool quick;    /* never blocks: runs on the HTTP thread, even when the pool is busy */
 	unsigned int args;   /* API_ARG_* */
 	uint16_t status[10]; /* its answers, 0 at the end; others come before it runs */
 	bool body;           /* takes one; for other routes it must be empty or {} */

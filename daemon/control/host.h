@@ -72,6 +72,13 @@ void host_destroy(struct host *h);
  */
 int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op_id, bool *created,
 		       struct op_err *err) __must_check;
+/*
+ * The same of a fork: metadata only. from: "snapshot:NAME@SEQ", or "volume:NAME", which makes a
+ * snapshot of that volume first (deleted again if the fork cannot be made). What is there is it if
+ * it was made from the same snapshot or, of a volume, from any of its. def->from is ignored.
+ */
+int host_fork_volume(struct host *h, const struct volume_def *def, const char *from, uint64_t op_id,
+		     bool *created, struct op_err *err) __must_check;
 /* *changed: it was not attached before. */
 int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
 		struct op_err *err) __must_check;
@@ -88,6 +95,18 @@ int host_remove(struct host *h, const char *name, bool force, uint64_t op_id,
 /* Upload everything acknowledged before the call. timeout_ns 0 = none. */
 int host_drain(struct host *h, const char *name, uint64_t timeout_ns, uint64_t op_id,
 	       struct op_err *err) __must_check;
+/*
+ * Snapshot of everything acknowledged before the call; of a volume that no host owns, of what the
+ * store has. timeout_ns: of the upload, 0 = none.
+ */
+int host_snapshot(struct host *h, const char *name, const char *tag, uint64_t timeout_ns,
+		  uint64_t op_id, struct snapshot *out, struct op_err *err) __must_check;
+/* malloc'ed, the caller frees. Also of a volume that was removed; missing if there is neither. */
+int host_snapshot_list(struct host *h, const char *name, uint64_t op_id,
+		       struct snapshot_entry **out, size_t *nr, struct op_err *err) __must_check;
+/* 0 also if there is none. */
+int host_snapshot_delete(struct host *h, const char *name, uint64_t seq, uint64_t op_id,
+			 struct op_err *err) __must_check;
 /* Seize the volume from another host and attach it. force: also when our own stale device is in
  * use. */
 int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id,

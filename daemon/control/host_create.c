@@ -16,6 +16,23 @@
 
 /* How often a create may find its name taken by a leftover of its own and remove that. */
 #define CREATE_ROUNDS 3
+/* How long a fork of a volume waits for the upload of what is dirty there. */
+#define FORK_UPLOAD_NS (600 * NSEC_PER_SEC)
+
+/* A fork's source as it was asked for. */
+struct source {
+	bool volume; /* "volume:NAME", else "snapshot:NAME@SEQ" */
+	char name[GFS_NAME_MAX];
+	uint64_t seq; /* of a snapshot; of a volume 0 until it is made */
+};
+
+/* What a create is about. */
+struct creation {
+	const struct volume_def *asked;
+	const struct source *src; /* NULL: no fork, or not said */
+	struct volume_def def;    /* `asked`, with the source's snapshot and what follows from it */
+	struct snapshot snap;
+};
 
 static bool def_equal(const struct volume_def *d, const struct root *r)
 {
@@ -23,12 +40,28 @@ static bool def_equal(const struct volume_def *d, const struct root *r)
 	       (!d->block_bytes || d->block_bytes == r->block_bytes);
 }
 
-/* The volume exists: 0 if it is what was asked for, or will be by growing. */
-static int check_existing(const struct volume_def *d, const struct root *r, struct op_err *err)
+/* Was the volume made from this source? */
+static bool source_equal(const struct source *src, const struct root *r)
 {
-	if (def_equal(d, r) && d->size_bytes >= r->size_bytes)
+	char name[GFS_NAME_MAX];
+	uint64_t seq;
+
+	return !snapshot_ref_parse(r->source, name, &seq) && !strcmp(name, src->name) &&
+	       (src->volume || seq == src->seq);
+}
+
+/* The volume exists: 0 if it is what was asked for, or will be by growing. */
+static int check_existing(const struct creation *c, const struct root *r, struct op_err *err)
+{
+	const struct volume_def *d = c->asked;
+
+	if (c->src && !source_equal(c->src, r))
+		return op_fail(err, OP_FAULT_CONFLICT, EEXIST,
+			       "volume %s exists and was made from %s%s", d->name,
+			       r->source[0] ? "snapshot " : "nothing", r->source);
+	if (def_equal(d, r) && (!d->size_bytes || d->size_bytes >= r->size_bytes))
 		return 0;
-	if (d->size_bytes < r->size_bytes)
+	if (d->size_bytes && d->size_bytes < r->size_bytes)
 		return op_fail(err, OP_FAULT_CONFLICT, EEXIST,
 			       "volume %s exists with %llu bytes: it cannot be made smaller (%llu)",
 			       d->name, (unsigned long long)r->size_bytes,
@@ -42,9 +75,10 @@ static int check_existing(const struct volume_def *d, const struct root *r, stru
 }
 
 /* The root is another operation's: the volume's, or a leftover of ours that is in the way. */
-static int name_taken(struct host *h, const struct volume_def *d, uint64_t op_id, bool *again,
+static int name_taken(struct host *h, const struct creation *c, uint64_t op_id, bool *again,
 		      struct op_err *err)
 {
+	const struct volume_def *d = c->asked;
 	struct fmt_err fe = {{0}};
 	struct root root;
 	int r = root_load(h->e, d->name, op_id, &root, NULL, &fe);
@@ -58,7 +92,7 @@ static int name_taken(struct host *h, const struct volume_def *d, uint64_t op_id
 	if (r)
 		return op_fail_engine(err, r, "reading its root", d->name, &fe);
 	if (!pending_matches(h, &root))
-		return check_existing(d, &root, err);
+		return check_existing(c, &root, err);
 	r = root_delete(h->e, d->name, root.nonce, op_id, &fe);
 	if (r)
 		return op_fail_engine(err, r, "removing the leftover of an earlier create", d->name,
@@ -79,16 +113,20 @@ static int record_take(struct host *h, const struct volume_def *d, struct pendin
 	struct pending *p = pending_adopt(h, d->name);
 	int r;
 
-	if (p && def_equal(d, &p->root) && d->size_bytes == p->root.size_bytes) {
+	r = root_prepare(h->e, d, &root);
+	if (r) {
+		if (p)
+			pending_leave(h, p, false);
+		return op_fail(err, OP_FAULT_REQUEST, -r, "volume %s: cannot be defined so: %s",
+			       d->name, strerror(-r));
+	}
+	if (p && def_equal(d, &p->root) && root.size_bytes == p->root.size_bytes &&
+	    !strcmp(root.source, p->root.source)) {
 		*out = p;
 		return 0;
 	}
 	if (p)
 		pending_leave(h, p, true);
-	r = root_prepare(h->e, d, &root);
-	if (r)
-		return op_fail(err, OP_FAULT_REQUEST, -r, "volume %s: cannot be defined so: %s",
-			       d->name, strerror(-r));
 	r = pending_add(h, &root, out);
 	if (r)
 		return op_fail(err, r == -ENOSPC ? OP_FAULT_SPACE : OP_FAULT_LOCAL, -r,
@@ -198,9 +236,11 @@ static void local_side_undo(struct local_side *l, bool in_store)
 
 /* The PUT did not succeed (r); the local side is undone. What the create answers; *again: another
  * round. */
-static int put_failed(struct host *h, const struct volume_def *d, struct pending *p, int r,
+static int put_failed(struct host *h, const struct creation *c, struct pending *p, int r,
 		      const struct fmt_err *fe, uint64_t op_id, bool *again, struct op_err *err)
 {
+	const struct volume_def *d = c->asked;
+
 	*again = false;
 	/* A PUT of an earlier attempt may still land, however definitely this one failed. */
 	if (r == -ETIMEDOUT || p->maybe)
@@ -216,7 +256,7 @@ static int put_failed(struct host *h, const struct volume_def *d, struct pending
 			d->name, fe->msg[0] ? fe->msg : "timeout");
 	if (r != -EEXIST)
 		return op_fail_engine(err, r, "writing its root", d->name, fe);
-	return name_taken(h, d, op_id, again, err);
+	return name_taken(h, c, op_id, again, err);
 }
 
 /* Root and device are there: make it last. */
@@ -238,7 +278,7 @@ static int create_finish(struct host_vol *vol, struct local_side *l, const char 
 }
 
 /* One attempt. 0: created. 1: it exists as asked, and is to be attached. */
-static int create_round(struct host_vol *vol, const struct volume_def *d, uint64_t deadline,
+static int create_round(struct host_vol *vol, const struct creation *c, uint64_t deadline,
 			uint64_t op_id, bool *again, struct op_err *err)
 {
 	struct host *h = vol->h;
@@ -247,7 +287,7 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	struct local_side local;
 	struct pending *p;
 	bool late;
-	int r = record_take(h, d, &p, err);
+	int r = record_take(h, &c->def, &p, err);
 
 	*again = false;
 	if (r)
@@ -263,7 +303,7 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	local_side_wait(&local);
 	if (r) {
 		local_side_undo(&local, false);
-		r = put_failed(h, d, p, r, &fe, op_id, again, err);
+		r = put_failed(h, c, p, r, &fe, op_id, again, err);
 		return r ? r : 1;
 	}
 	r = local.r;
@@ -283,13 +323,68 @@ static int create_round(struct host_vol *vol, const struct volume_def *d, uint64
 	return r;
 }
 
-static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64_t op_id,
-			bool *created, struct op_err *err)
+/* It is open on this host, or in the store, and as asked. */
+static int create_existing(struct host_vol *vol, const struct creation *c, uint64_t op_id,
+			   struct op_err *err)
 {
+	int r = 0;
+
+	if (vol->state != HOST_ATTACHED)
+		r = vol_attach(vol, CLAIM_OWN, op_id, err);
+	return r || !c->asked->size_bytes ? r : vol_grow(vol, c->asked->size_bytes, op_id, err);
+}
+
+/*
+ * The snapshot that the fork is of. 0; 1: it is not there, but the fork is, from an earlier
+ * request: to be attached.
+ */
+static int source_find(struct host_vol *vol, struct creation *c, uint64_t op_id, struct op_err *err)
+{
+	const struct volume_def *d = c->asked;
+	struct host *h = vol->h;
+	struct fmt_err fe = {{0}};
+	struct root root;
+	int r = 0;
+
+	if (!c->src->volume)
+		r = snapshot_load(h->e, c->src->name, c->src->seq, op_id, &c->snap, &fe);
+	else if (!c->snap.seq)
+		r = -ENOENT; /* the fork was there before, so none was made */
+	if (r == -ENOENT && !root_load(h->e, d->name, op_id, &root, NULL, &fe) &&
+	    !pending_matches(h, &root)) {
+		r = check_existing(c, &root, err);
+		return r ? r : 1;
+	}
+	if (r == -ENOENT && c->src->volume)
+		return op_fail(err, OP_FAULT_BUSY, EAGAIN,
+			       "volume %s: it was removed meanwhile; try again", d->name);
+	if (r == -ENOENT)
+		return op_fail(err, OP_FAULT_MISSING, ENOENT,
+			       "volume %s: its source, snapshot %s@%llu, does not exist", d->name,
+			       c->src->name, (unsigned long long)c->src->seq);
+	if (r)
+		return op_fail_engine(err, r, "reading its source", d->name, &fe);
+	if (d->size_bytes && d->size_bytes < c->snap.size_bytes)
+		return op_fail(err, OP_FAULT_REQUEST, EINVAL,
+			       "volume %s: %llu bytes are fewer than its source has (%llu)",
+			       d->name, (unsigned long long)d->size_bytes,
+			       (unsigned long long)c->snap.size_bytes);
+	if (d->block_bytes && d->block_bytes != c->snap.block_bytes)
+		return op_fail(err, OP_FAULT_REQUEST, EINVAL,
+			       "volume %s: a fork has the blocks of its source, %u bytes", d->name,
+			       c->snap.block_bytes);
+	c->def.from = &c->snap;
+	return 0;
+}
+
+static int create_owned(struct host_vol *vol, struct creation *c, uint64_t op_id, bool *created,
+			struct op_err *err)
+{
+	const struct volume_def *d = c->asked;
 	struct host *h = vol->h;
 	uint64_t deadline = now_ns() + h->cfg.create_timeout_ns;
 	struct volume_info info;
-	bool again = true;
+	bool again;
 	int r = 0;
 
 	switch (vol->state) {
@@ -304,41 +399,121 @@ static int create_owned(struct host_vol *vol, const struct volume_def *d, uint64
 		if (info.mode == VOLUME_FENCED)
 			return op_fail(err, OP_FAULT_CONFLICT, EBUSY, "volume %s: %s", d->name,
 				       info.why);
-		r = check_existing(d, &info.root, err);
-		if (!r && vol->state == HOST_STOPPED)
-			r = vol_attach(vol, CLAIM_OWN, op_id, err);
-		return r ? r : vol_grow(vol, d->size_bytes, op_id, err);
+		r = check_existing(c, &info.root, err);
+		return r ? r : create_existing(vol, c, op_id, err);
 	case HOST_DETACHED:
 		break;
 	}
+	if (c->src)
+		r = source_find(vol, c, op_id, err);
+	if (r < 0)
+		return r;
+	again = !r;
 	for (int round = 0; again && round < CREATE_ROUNDS; round++)
-		r = create_round(vol, d, deadline, op_id, &again, err);
-	if (r > 0) {
-		r = vol_attach(vol, CLAIM_OWN, op_id, err);
-		return r ? r : vol_grow(vol, d->size_bytes, op_id, err);
-	}
+		r = create_round(vol, c, deadline, op_id, &again, err);
+	if (r > 0)
+		return create_existing(vol, c, op_id, err);
 	*created = !r;
+	return r;
+}
+
+static int create(struct host *h, struct creation *c, uint64_t op_id, bool *created,
+		  struct op_err *err)
+{
+	const char *name = c->asked->name;
+	struct op_timing t = op_timing_begin(TIMING_CREATE_EXPORT, name, -1, op_id);
+	struct host_vol *vol = vol_begin(h, name, "create", err);
+	struct volume_info info;
+	int r, dev_id = -1;
+
+	*created = false;
+	if (!vol)
+		return op_timing_refused(&t);
+	c->def = *c->asked;
+	c->def.from = NULL;
+	r = create_owned(vol, c, op_id, created, err);
+	dev_id = vol->dev_id;
+	if (*created)
+		volume_info_read(vol->v, &info);
+	vol_end(vol);
+	op_timing_end(&t, dev_id, r);
+	if (!r)
+		step_reached(STEP_CREATE_ENDED);
+	if (*created)
+		log_info("volume %s: created, %llu bytes, device %d%s%s", name,
+			 (unsigned long long)info.root.size_bytes, dev_id,
+			 info.root.source[0] ? ", a fork of " : "", info.root.source);
 	return r;
 }
 
 int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op_id, bool *created,
 		       struct op_err *err)
 {
-	struct op_timing t = op_timing_begin(TIMING_CREATE_EXPORT, def->name, -1, op_id);
-	struct host_vol *vol = vol_begin(h, def->name, "create", err);
-	int r, dev_id = -1;
+	struct creation c = {.asked = def};
+
+	return create(h, &c, op_id, created, err);
+}
+
+/* ---- forks ---- */
+
+static int source_parse(const char *from, struct source *src, struct op_err *err)
+{
+	static const char of_volume[] = "volume:", of_snapshot[] = "snapshot:";
+	struct fmt_err fe = {{0}};
+
+	*src = (struct source){.volume = !strncmp(from, of_volume, sizeof(of_volume) - 1)};
+	if (src->volume) {
+		from += sizeof(of_volume) - 1;
+		if (volume_name_check(from, &fe))
+			return op_fail(err, OP_FAULT_REQUEST, EINVAL, "its source: %s", fe.msg);
+		snprintf(src->name, sizeof(src->name), "%s", from);
+		return 0;
+	}
+	if (strncmp(from, of_snapshot, sizeof(of_snapshot) - 1) ||
+	    snapshot_ref_parse(from + sizeof(of_snapshot) - 1, src->name, &src->seq))
+		return op_fail(err, OP_FAULT_REQUEST, EINVAL,
+			       "the source of a fork is volume:NAME or snapshot:NAME@SEQ");
+	return 0;
+}
+
+/*
+ * Storage rule 15: first a snapshot of the volume, unless the fork is there already. Not yet as the
+ * owner of the fork's name: two names at once could wait for each other.
+ */
+static int source_snapshot(struct host *h, struct creation *c, uint64_t op_id, struct op_err *err)
+{
+	struct host_volume_info info;
+	char tag[SNAPSHOT_TAG_MAX], why[200];
+	int r;
+
+	if (!strcmp(c->src->name, c->asked->name))
+		return op_fail(err, OP_FAULT_REQUEST, EINVAL,
+			       "volume %s: it cannot be a fork of itself", c->asked->name);
+	r = host_show(h, c->asked->name, false, op_id, &info, why, err);
+	if (!r || err->fault != OP_FAULT_MISSING)
+		return r;
+	snprintf(tag, sizeof(tag), "fork %.110s", c->asked->name);
+	return host_snapshot(h, c->src->name, tag, FORK_UPLOAD_NS, op_id, &c->snap, err);
+}
+
+int host_fork_volume(struct host *h, const struct volume_def *def, const char *from, uint64_t op_id,
+		     bool *created, struct op_err *err)
+{
+	struct source src;
+	struct creation c = {.asked = def, .src = &src};
+	struct op_err ignored;
+	int r = source_parse(from, &src, err);
 
 	*created = false;
-	if (!vol)
-		return op_timing_refused(&t);
-	r = create_owned(vol, def, op_id, created, err);
-	dev_id = vol->dev_id;
-	vol_end(vol);
-	op_timing_end(&t, dev_id, r);
-	if (!r)
-		step_reached(STEP_CREATE_ENDED);
-	if (*created)
-		log_info("volume %s: created, %llu bytes, device %d", def->name,
-			 (unsigned long long)def->size_bytes, dev_id);
+	if (!r && src.volume)
+		r = source_snapshot(h, &c, op_id, err);
+	if (r)
+		return r;
+	r = create(h, &c, op_id, created, err);
+	/* The fork names the manifest itself: should its root land late, it does without. */
+	if (src.volume && c.snap.seq && !*created &&
+	    host_snapshot_delete(h, src.name, c.snap.seq, op_id, &ignored))
+		log_warn("volume %s: the snapshot for a fork that was not made remains: %s",
+			 src.name, ignored.msg);
 	return r;
 }

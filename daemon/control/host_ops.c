@@ -274,9 +274,9 @@ static bool slice_rest(struct host *h, uint64_t end)
 	return h->stopping;
 }
 
-static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, struct op_err *err)
+int vol_drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, struct op_err *err)
 {
-	struct op_timing t = op_timing_begin(TIMING_DRAIN_EXPORT, vol->name, vol->dev_id, op_id);
+	uint64_t mark = volume_drain_mark(vol->v);
 	uint64_t end = timeout_ns ? now_ns() + timeout_ns : UINT64_MAX;
 	struct fmt_err fe = {{0}};
 	int r;
@@ -285,7 +285,7 @@ static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, stru
 		uint64_t now = now_ns(),
 			 slice = now + (end > now ? MIN(DRAIN_SLICE_NS, end - now) : 1);
 
-		r = volume_drain(vol->v, slice - now, op_id, &fe);
+		r = volume_drain_to(vol->v, mark, slice - now, op_id, &fe);
 		if (r != -ETIMEDOUT)
 			break;
 		if (slice_rest(vol->h, slice)) {
@@ -304,6 +304,14 @@ static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, stru
 	}
 	if (r && r != -ETIMEDOUT && r != -ESHUTDOWN)
 		r = op_fail_engine(err, r, "uploading it", vol->name, &fe);
+	return r;
+}
+
+static int drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id, struct op_err *err)
+{
+	struct op_timing t = op_timing_begin(TIMING_DRAIN_EXPORT, vol->name, vol->dev_id, op_id);
+	int r = vol_drain(vol, timeout_ns, op_id, err);
+
 	op_timing_end(&t, vol->dev_id, r);
 	return r;
 }

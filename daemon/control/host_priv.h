@@ -171,6 +171,13 @@ int vol_attach(struct host_vol *vol, enum volume_claim claim, uint64_t op_id,
 /* Remove the device, if any: STOPPED. */
 int vol_stop(struct host_vol *vol, bool force, uint64_t op_id, struct op_err *err) __must_check;
 
+/*
+ * Owner of an open volume: upload what was acknowledged before, in slices that end early when the
+ * daemon stops. timeout_ns 0 = none. -ETIMEDOUT, -ESHUTDOWN, the engine's error.
+ */
+int vol_drain(struct host_vol *vol, uint64_t timeout_ns, uint64_t op_id,
+	      struct op_err *err) __must_check;
+
 /* ---- host_grow.c ---- */
 /*
  * Owner of an open volume: let it and its device have at least size_bytes. A device that cannot

@@ -140,11 +140,31 @@ static int read_number(const struct json_in_field *f, struct json_object *v, uin
 	return 0;
 }
 
+static int read_text(const struct json_in_field *f, struct json_object *v, char *out,
+		     struct json_err *e)
+{
+	const char *s = json_object_get_string(v);
+	size_t len;
+
+	if (!json_object_is_type(v, json_type_string))
+		return refuse(e, "\"%s\" must be a string", f->name);
+	len = (size_t)json_object_get_string_len(v);
+	if (len < f->min || len > f->max)
+		return refuse(e, "\"%s\" has %zu bytes: %llu to %llu are allowed", f->name, len,
+			      (unsigned long long)f->min, (unsigned long long)f->max);
+	if (strlen(s) != len)
+		return refuse(e, "\"%s\" has a zero byte", f->name);
+	memcpy(out, s, len + 1);
+	return 0;
+}
+
 static int read_field(const struct json_in_field *f, struct json_object *v, void *out,
 		      struct json_err *e)
 {
 	char *field = (char *)out + f->offset;
 
+	if (f->type == JSON_IN_TEXT)
+		return read_text(f, v, field, e);
 	if (f->type != JSON_IN_BOOL)
 		return read_number(f, v, (uint64_t *)(void *)field, e);
 	if (!json_object_is_type(v, json_type_boolean))

@@ -13,6 +13,7 @@ enum json_in_type {
 	JSON_IN_BOOL, /* bool */
 	JSON_IN_UINT, /* uint64_t: an integer */
 	JSON_IN_SIZE, /* uint64_t: an integer of bytes or a string such as "10G" */
+	JSON_IN_TEXT, /* char[max + 1]: a string of min to max bytes, without NUL */
 };
 
 struct json_in_field {
@@ -20,7 +21,7 @@ struct json_in_field {
 	enum json_in_type type;
 	size_t offset; /* in the caller's struct */
 	bool required;
-	uint64_t min, max, multiple; /* numbers; multiple 0 = any */
+	uint64_t min, max, multiple; /* numbers; multiple 0 = any; length of a text */
 };
 
 /*

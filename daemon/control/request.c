@@ -49,13 +49,35 @@ void api_op_error(struct api_request *req, const struct op_err *err)
 	api_error(req, table[err->fault].status, table[err->fault].code, "%s", err->msg);
 }
 
-/* Does path match the pattern? The part under "*" goes to name[len]; -1 when it does not fit there.
+/* The number that the n bytes are: 1 to 20 digits, not 0, of 63 bits; 0 if they are none. */
+static uint64_t path_number(const char *s, size_t n)
+{
+	unsigned long long v;
+
+	if (n > 20 || strspn(s, "0123456789") < n)
+		return 0;
+	errno = 0;
+	v = strtoull(s, NULL, 10);
+	return errno || v > INT64_MAX ? 0 : v;
+}
+
+/*
+ * Does path match the pattern? The part under "*" goes to name[len], the number under "#" to *seq,
+ * 0 if it is none; -1 when the name does not fit.
  */
-static int path_match(const char *pattern, const char *path, char *name, size_t len)
+static int path_match(const char *pattern, const char *path, char *name, size_t len, uint64_t *seq)
 {
 	for (; *pattern; pattern++) {
 		size_t n;
 
+		if (*pattern == '#') {
+			n = strcspn(path, "/");
+			if (!n)
+				return 0;
+			*seq = path_number(path, n);
+			path += n;
+			continue;
+		}
 		if (*pattern != '*') {
 			if (*pattern != *path++)
 				return 0;
@@ -83,7 +105,7 @@ bool api_route_find(struct api_request *req, const char *url, const char *method
 	}
 	for (unsigned int i = 0; i < api_routes_nr; i++) {
 		const struct api_route *r = &api_routes[i];
-		int m = path_match(r->path, url, req->name, sizeof(req->name));
+		int m = path_match(r->path, url, req->name, sizeof(req->name), &req->seq);
 
 		if (!m)
 			continue;
@@ -98,6 +120,10 @@ bool api_route_find(struct api_request *req, const char *url, const char *method
 		}
 		snprintf(allow + strlen(allow), cap - strlen(allow), "%s%s", allow[0] ? ", " : "",
 			 r->method);
+	}
+	if (req->route && strchr(req->route->path, '#') && !req->seq) {
+		api_error(req, 400, "bad_request", "the number of a snapshot has 1 to 20 digits");
+		return false;
 	}
 	if (req->route) {
 		allow[0] = '\0';

@@ -54,6 +54,8 @@ static void add_root(struct json_object *o, const struct root *r)
 	add_u64(o, "block_bytes", r->block_bytes);
 	add_bool(o, "partitions", r->partitions);
 	add_bool(o, "read_only", r->read_only);
+	if (r->source[0])
+		add_str(o, "source", r->source);
 	add_str(o, "owner", r->owner);
 	add_u64(o, "generation", r->generation);
 	add_u64(o, "sequence", r->sequence);
@@ -139,13 +141,13 @@ static void respond_volume(struct api_request *req, unsigned int status)
 struct put_body {
 	uint64_t size, block_bytes;
 	bool partitions, read_only;
+	char from[SNAPSHOT_REF_MAX + 16]; /* "" = no fork */
 };
 
 static const struct json_in_field put_fields[] = {
 	{.name = "size",
 	 .type = JSON_IN_SIZE,
 	 .offset = offsetof(struct put_body, size),
-	 .required = true,
 	 .min = VOLUME_BYTES_MIN,
 	 .max = VOLUME_BYTES_MAX,
 	 .multiple = SECTOR_SIZE},
@@ -159,6 +161,11 @@ static const struct json_in_field put_fields[] = {
 	 .type = JSON_IN_BOOL,
 	 .offset = offsetof(struct put_body, partitions)},
 	{.name = "read_only", .type = JSON_IN_BOOL, .offset = offsetof(struct put_body, read_only)},
+	{.name = "from",
+	 .type = JSON_IN_TEXT,
+	 .offset = offsetof(struct put_body, from),
+	 .min = 1,
+	 .max = sizeof(((struct put_body *)0)->from) - 1},
 };
 
 static void put_export(struct api_request *req)
@@ -168,6 +175,7 @@ static void put_export(struct api_request *req)
 	struct op_err err;
 	char msg[256];
 	bool created;
+	int r;
 
 	if (json_input_parse(req->body, req->body_len, put_fields, ARRAY_SIZE(put_fields), &body,
 			     msg, sizeof(msg))) {
@@ -178,6 +186,10 @@ static void put_export(struct api_request *req)
 		api_error(req, 400, "bad_request", "\"block_bytes\" must be a power of two");
 		return;
 	}
+	if (!body.size && !body.from[0]) {
+		api_error(req, 400, "bad_request", "\"size\" is missing");
+		return;
+	}
 	def = (struct volume_def){
 		.name = req->name,
 		.size_bytes = body.size,
@@ -185,7 +197,12 @@ static void put_export(struct api_request *req)
 		.partitions = body.partitions,
 		.read_only = body.read_only,
 	};
-	if (host_create_volume(api_host(req->api), &def, req->op_id, &created, &err))
+	if (body.from[0])
+		r = host_fork_volume(api_host(req->api), &def, body.from, req->op_id, &created,
+				     &err);
+	else
+		r = host_create_volume(api_host(req->api), &def, req->op_id, &created, &err);
+	if (r)
 		api_op_error(req, &err);
 	else
 		respond_volume(req, created ? 201 : 200);
@@ -261,6 +278,98 @@ static void drain_export(struct api_request *req)
 		api_op_error(req, &err);
 	else
 		respond_volume(req, 200);
+}
+
+static struct json_object *snapshot_json(const struct snapshot_entry *e)
+{
+	struct json_object *o = json_object_new_object();
+	const struct snapshot *s = &e->s;
+	char uuid[37];
+
+	add_u64(o, "seq", s->seq);
+	if (e->error) {
+		add_str(o, "error",
+			e->error == -EPROTONOSUPPORT
+				? "written by a newer version"
+				: "corrupt in the store: delete it, or restore it");
+		return o;
+	}
+	uuid_format(s->uuid, uuid);
+	add_str(o, "name", s->name);
+	add_str(o, "tag", s->tag);
+	add_str(o, "uuid", uuid);
+	add_u64(o, "size_bytes", s->size_bytes);
+	add_u64(o, "block_bytes", s->block_bytes);
+	add_u64(o, "generation", s->generation);
+	add_u64(o, "sequence", s->sequence);
+	add_u64(o, "created_s", s->created_s);
+	return o;
+}
+
+struct snapshot_body {
+	char tag[SNAPSHOT_TAG_MAX];
+};
+
+static const struct json_in_field snapshot_fields[] = {
+	{.name = "tag",
+	 .type = JSON_IN_TEXT,
+	 .offset = offsetof(struct snapshot_body, tag),
+	 .max = SNAPSHOT_TAG_MAX - 1},
+};
+
+static void post_snapshot(struct api_request *req)
+{
+	struct snapshot_entry e = {.error = 0};
+	struct snapshot_body body = {.tag = ""};
+	struct op_err err;
+	char msg[256];
+
+	if (json_input_parse(req->body, req->body_len, snapshot_fields, ARRAY_SIZE(snapshot_fields),
+			     &body, msg, sizeof(msg)))
+		api_error(req, 400, "bad_request", "%s", msg);
+	else if (host_snapshot(api_host(req->api), req->name, body.tag,
+			       req->timeout_ns ? req->timeout_ns : DRAIN_TIMEOUT_NS, req->op_id,
+			       &e.s, &err))
+		api_op_error(req, &err);
+	else
+		respond(req, 201, snapshot_json(&e));
+}
+
+static void get_snapshots(struct api_request *req)
+{
+	struct json_object *o, *all;
+	struct snapshot_entry *e;
+	struct op_err err;
+	size_t nr;
+
+	if (host_snapshot_list(api_host(req->api), req->name, req->op_id, &e, &nr, &err)) {
+		api_op_error(req, &err);
+		return;
+	}
+	o = json_object_new_object();
+	all = json_object_new_array();
+	for (size_t i = 0; i < nr; i++)
+		json_object_array_add(all, snapshot_json(&e[i]));
+	free(e);
+	add_str(o, "name", req->name);
+	json_object_object_add(o, "snapshots", all);
+	respond(req, 200, o);
+}
+
+static void delete_snapshot(struct api_request *req)
+{
+	struct json_object *o;
+	struct op_err err;
+
+	if (host_snapshot_delete(api_host(req->api), req->name, req->seq, req->op_id, &err)) {
+		api_op_error(req, &err);
+		return;
+	}
+	o = json_object_new_object();
+	add_str(o, "name", req->name);
+	add_u64(o, "seq", req->seq);
+	add_str(o, "state", "removed");
+	respond(req, 200, o);
 }
 
 static void takeover_export(struct api_request *req)
@@ -353,7 +462,7 @@ static void get_openapi(struct api_request *req)
 
 const struct api_route api_routes[] = {
 	{"PUT", "/api/exports/*", .run = put_export, .body = true,
-	 .status = {200, 201, 400, 409, 500, 503, 507}},
+	 .status = {200, 201, 400, 404, 409, 500, 503, 507}},
 	{"GET", "/api/exports/*", .run = get_export, .args = API_ARG_LOCAL,
 	 .status = {200, 400, 404, 500, 503}},
 	{"DELETE", "/api/exports/*", .run = delete_export, .args = API_ARG_FORCE,
@@ -366,6 +475,12 @@ const struct api_route api_routes[] = {
 	 .status = {200, 400, 409, 500, 503, 507}},
 	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE,
 	 .status = {200, ERR_VOLUME}},
+	{"POST", "/api/exports/*/snapshot", .run = post_snapshot, .args = API_ARG_TIMEOUT,
+	 .body = true, .status = {201, ERR_VOLUME}},
+	{"GET", "/api/exports/*/snapshots", .run = get_snapshots,
+	 .status = {200, 400, 404, 500, 503}},
+	{"DELETE", "/api/exports/*/snapshots/#", .run = delete_snapshot,
+	 .status = {200, 400, 500, 503}},
 	{"GET", "/health", .run = get_health, .quick = true, .status = {200}},
 	{"GET", "/health/ready", .run = get_ready, .quick = true, .status = {200, 503}},
 	{"GET", "/metrics", .run = get_metrics, .quick = true, .status = {200, 404}},

@@ -16,7 +16,9 @@
 #define VOLUME_BYTES_MIN (1 * MiB)
 #define VOLUME_BYTES_MAX (64 * TiB)
 #define PACK_ID_LEN      16
-#define MANIFEST_ID_MAX  48 /* "%020llu.%016llx" and NUL */
+#define MANIFEST_ID_MAX  48                  /* "%020llu.%016llx" and NUL */
+#define SNAPSHOT_REF_MAX (GFS_NAME_MAX + 21) /* "NAME@SEQ" and NUL */
+#define SNAPSHOT_TAG_MAX 128                 /* with NUL */
 
 struct fmt_err {
 	char msg[1024];
@@ -26,6 +28,16 @@ struct fmt_err {
 int volume_name_check(const char *name, struct fmt_err *e) __must_check;
 
 /* ---- root: exports/NAME/export.json, the only mutable object of a volume ---- */
+
+/* Which manifest: manifests/UUID/ID. The UUID is of the volume that wrote it, for a fork its
+ * source.
+ */
+struct manifest_ref {
+	char id[MANIFEST_ID_MAX]; /* "" = none: all zeros */
+	uint8_t uuid[16];
+	uint8_t sha256[SHA256_LEN];
+	uint64_t bytes;
+};
 
 struct root {
 	uint8_t uuid[16];
@@ -37,9 +49,8 @@ struct root {
 	uint64_t generation; /* raised by every change of ownership */
 	uint64_t sequence;   /* number of published layers; (generation, sequence) never repeats */
 	char owner[128];     /* host id ("name/uuid"), "" = detached */
-	char manifest_id[MANIFEST_ID_MAX]; /* "" = none: all zeros */
-	uint8_t manifest_sha256[SHA256_LEN];
-	uint64_t manifest_bytes;
+	char source[SNAPSHOT_REF_MAX]; /* of a fork: "NAME@SEQ"; "" = no fork */
+	struct manifest_ref manifest;
 	uint8_t nonce[16];  /* of the operation that wrote this body (storage rule 11) */
 	uint64_t created_s; /* wall clock, for people */
 };
@@ -49,6 +60,34 @@ int root_encode(const struct root *r, char **json, size_t *len) __must_check;
 int root_parse(const char *json, size_t len, struct root *r, struct fmt_err *e) __must_check;
 /* "exports/NAME/export.json" into key[STORE_KEY_MAX]. */
 void root_key(const char *name, char *key, size_t len);
+
+/* ---- snapshot: snapshots/NAME/SEQ, write-once: a volume as it was ---- */
+
+struct snapshot {
+	char name[GFS_NAME_MAX]; /* of the volume, then */
+	uint64_t seq; /* microseconds since 1970 of the making, raised if taken; never used again */
+	uint8_t uuid[16]; /* of the volume; names are reused */
+	uint64_t size_bytes;
+	uint32_t block_bytes;
+	uint64_t generation, sequence; /* of the volume: what it contains */
+	char tag[SNAPSHOT_TAG_MAX];    /* for people; "" = none */
+	struct manifest_ref manifest;
+	uint8_t nonce[16]; /* of the operation that wrote it (storage rule 11) */
+	uint64_t created_s;
+};
+
+/* As root_encode() and root_parse(). */
+int snapshot_encode(const struct snapshot *s, char **json, size_t *len) __must_check;
+int snapshot_parse(const char *json, size_t len, struct snapshot *s,
+		   struct fmt_err *e) __must_check;
+/* "snapshots/NAME/SEQ", SEQ with 20 digits. */
+void snapshot_key(const char *name, uint64_t seq, char *key, size_t len);
+/* 0 if it is legal: printable ASCII; -EINVAL with the reason in e. */
+int snapshot_tag_check(const char *tag, struct fmt_err *e) __must_check;
+/* "NAME@SEQ", SEQ with 1 to 20 digits; name[GFS_NAME_MAX] and seq may be NULL. -EINVAL. */
+int snapshot_ref_parse(const char *ref, char *name, uint64_t *seq) __must_check;
+/* The same as text, without leading zeros. */
+void snapshot_ref_format(const char *name, uint64_t seq, char ref[SNAPSHOT_REF_MAX]);
 
 /* ---- manifest: manifests/UUID/ID, write-once, flattened ---- */
 

@@ -48,7 +48,7 @@ int root_regrown(struct volume *v, uint64_t op_id, struct root *cur, char *etag,
 		return r;
 	if (memcmp(cur->uuid, mine->uuid, sizeof(cur->uuid)) ||
 	    cur->generation != mine->generation || strcmp(cur->owner, mine->owner) ||
-	    cur->sequence != mine->sequence || strcmp(cur->manifest_id, mine->manifest_id) ||
+	    cur->sequence != mine->sequence || strcmp(cur->manifest.id, mine->manifest.id) ||
 	    cur->size_bytes <= mine->size_bytes)
 		return fmt_fail(err, -ESTALE, "its root was changed by somebody else");
 	root_grown(v, cur, etag);

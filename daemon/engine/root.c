@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The root of a volume as JSON, and the rules for names. Pure functions over memory, any thread.
- *
- * The checksum is the last member and covers every byte before the comma that introduces it, so it
- * is verified over the text, before any JSON is parsed. The layout of that trailer, `magic` and
- * `version` hold for all versions: a future one is recognised as such, not called corrupt.
+ * The root of a volume as sealed JSON (sealed.h), and the rules for names. Pure functions over
+ * memory, any thread.
  */
-#include "engine/wire.h"
+#include "engine/sealed.h"
 
-#include <json-c/json.h>
-
-#define ROOT_MAGIC     "glidefs-root"
-#define ROOT_VERSION   1
-#define ROOT_BYTES_MAX (64 * KiB)
-#define TRAILER_HEAD   ",\"checksum\":\"sha256:"
-#define TRAILER_TAIL   "\"}\n"
-#define TRAILER_BYTES  (sizeof(TRAILER_HEAD) - 1 + 2 * SHA256_LEN + sizeof(TRAILER_TAIL) - 1)
-#define NUMBER_MAX     INT64_MAX /* generation and sequence stay clear of wrapping */
+#define ROOT_MAGIC   "glidefs-root"
+#define ROOT_VERSION 1
 
 static bool plain_char(char c)
 {
@@ -55,20 +45,6 @@ static bool owner_ok(const char *s)
 	return true;
 }
 
-/* "%020llu.%016llx" */
-static bool manifest_id_ok(const char *s)
-{
-	if (strnlen(s, MANIFEST_ID_MAX) != 37 || s[20] != '.')
-		return false;
-	for (int i = 0; i < 37; i++) {
-		if (i == 20)
-			continue;
-		if (!(s[i] >= '0' && s[i] <= '9') && !(i > 20 && s[i] >= 'a' && s[i] <= 'f'))
-			return false;
-	}
-	return true;
-}
-
 /* The rules for values, the same for what is written and what is read. */
 static int root_check(const struct root *r, struct fmt_err *e)
 {
@@ -89,283 +65,88 @@ static int root_check(const struct root *r, struct fmt_err *e)
 				(unsigned long long)r->sequence, (unsigned long long)r->created_s);
 	if (!owner_ok(r->owner))
 		return fmt_fail(e, -EBADMSG, "root: owner has illegal characters or length");
-	if (r->manifest_id[0] && (!manifest_id_ok(r->manifest_id) || !r->manifest_bytes ||
-				  r->manifest_bytes > NUMBER_MAX))
-		return fmt_fail(e, -EBADMSG, "root: manifest '%.*s', %llu bytes",
-				MANIFEST_ID_MAX - 1, r->manifest_id,
-				(unsigned long long)r->manifest_bytes);
-	return 0;
-}
-
-/* Adds a member; a failed allocation of v, or an earlier one, makes *ok false. */
-static void add(struct json_object *o, bool *ok, const char *key, struct json_object *v)
-{
-	if (!v || json_object_object_add(o, key, v)) {
-		json_object_put(v);
-		*ok = false;
-	}
-}
-
-static struct json_object *hex_new(const void *data, size_t len)
-{
-	char hex[2 * SHA256_LEN + 1];
-
-	hex_encode(data, len, hex);
-	return json_object_new_string(hex);
-}
-
-static struct json_object *root_to_json(const struct root *r)
-{
-	struct json_object *o = json_object_new_object(), *m;
-	char uuid[37];
-	bool ok = true;
-
-	if (!o)
-		return NULL;
-	uuid_format(r->uuid, uuid);
-	add(o, &ok, "magic", json_object_new_string(ROOT_MAGIC));
-	add(o, &ok, "version", json_object_new_int(ROOT_VERSION));
-	add(o, &ok, "uuid", json_object_new_string(uuid));
-	add(o, &ok, "name", json_object_new_string(r->name));
-	add(o, &ok, "size_bytes", json_object_new_uint64(r->size_bytes));
-	add(o, &ok, "block_bytes", json_object_new_uint64(r->block_bytes));
-	add(o, &ok, "chunk_bytes", json_object_new_uint64(CHUNK_BYTES));
-	add(o, &ok, "partitions", json_object_new_boolean(r->partitions));
-	add(o, &ok, "read_only", json_object_new_boolean(r->read_only));
-	add(o, &ok, "generation", json_object_new_uint64(r->generation));
-	add(o, &ok, "sequence", json_object_new_uint64(r->sequence));
-	add(o, &ok, "owner", json_object_new_string(r->owner));
-	if (r->manifest_id[0]) {
-		m = json_object_new_object();
-		if (m) {
-			add(m, &ok, "id", json_object_new_string(r->manifest_id));
-			add(m, &ok, "sha256", hex_new(r->manifest_sha256, SHA256_LEN));
-			add(m, &ok, "bytes", json_object_new_uint64(r->manifest_bytes));
-		}
-		add(o, &ok, "manifest", m);
-	}
-	add(o, &ok, "nonce", hex_new(r->nonce, sizeof(r->nonce)));
-	add(o, &ok, "created_s", json_object_new_uint64(r->created_s));
-	if (!ok) {
-		json_object_put(o);
-		return NULL;
-	}
-	return o;
+	if (strnlen(r->source, sizeof(r->source)) == sizeof(r->source) ||
+	    (r->source[0] && snapshot_ref_parse(r->source, NULL, NULL)))
+		return fmt_fail(e, -EBADMSG, "root: source '%.*s'", SNAPSHOT_REF_MAX - 1,
+				r->source);
+	return manifest_ref_check(&r->manifest, "root", e);
 }
 
 int root_encode(const struct root *r, char **json, size_t *len)
 {
-	struct json_object *o;
-	uint8_t sum[SHA256_LEN];
-	char hex[2 * SHA256_LEN + 1];
-	const char *text;
+	struct sealed_out w;
 	struct fmt_err e;
-	size_t n = 0;
-	char *out;
 
 	if (root_check(r, &e))
 		return -EINVAL;
-	o = root_to_json(r);
-	if (!o)
-		return -ENOMEM;
-	text = json_object_to_json_string_length(
-		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &n);
-	out = text ? malloc(n + TRAILER_BYTES) : NULL;
-	if (!out) {
-		json_object_put(o);
-		return -ENOMEM;
-	}
-	n--; /* the closing brace goes behind the checksum */
-	hash_sha256(text, n, sum);
-	hex_encode(sum, sizeof(sum), hex);
-	memcpy(out, text, n);
-	snprintf(out + n, TRAILER_BYTES + 1, "%s%s%s", TRAILER_HEAD, hex, TRAILER_TAIL);
-	json_object_put(o);
-	*json = out;
-	*len = n + TRAILER_BYTES;
-	return 0;
+	sealed_begin(&w, ROOT_MAGIC, ROOT_VERSION);
+	sealed_add_uuid(&w, "uuid", r->uuid);
+	sealed_add_str(&w, "name", r->name);
+	sealed_add_u64(&w, "size_bytes", r->size_bytes);
+	sealed_add_u64(&w, "block_bytes", r->block_bytes);
+	sealed_add_u64(&w, "chunk_bytes", CHUNK_BYTES);
+	sealed_add(&w, w.o, "partitions", json_object_new_boolean(r->partitions));
+	sealed_add(&w, w.o, "read_only", json_object_new_boolean(r->read_only));
+	sealed_add_u64(&w, "generation", r->generation);
+	sealed_add_u64(&w, "sequence", r->sequence);
+	sealed_add_str(&w, "owner", r->owner);
+	if (r->source[0])
+		sealed_add_str(&w, "source", r->source);
+	sealed_add_manifest(&w, &r->manifest, r->uuid);
+	sealed_add_hex(&w, "nonce", r->nonce, sizeof(r->nonce));
+	sealed_add_u64(&w, "created_s", r->created_s);
+	return sealed_end(&w, json, len);
 }
 
-static int trailer_check(const char *json, size_t len, struct fmt_err *e)
-{
-	const size_t head = sizeof(TRAILER_HEAD) - 1, tail = sizeof(TRAILER_TAIL) - 1;
-	uint8_t want[SHA256_LEN], is[SHA256_LEN];
-	char hex[2 * SHA256_LEN + 1];
-	const char *t;
-
-	if (len > ROOT_BYTES_MAX)
-		return fmt_fail(e, -EBADMSG, "root: %zu bytes, more than any root has", len);
-	if (len <= TRAILER_BYTES || memcmp(json + len - tail, TRAILER_TAIL, tail))
-		return fmt_fail(e, -ENODATA, "root: %zu bytes that do not end as a root does", len);
-	t = json + len - TRAILER_BYTES;
-	if (memcmp(t, TRAILER_HEAD, head))
-		return fmt_fail(e, -EBADMSG, "root: no checksum at its end");
-	memcpy(hex, t + head, 2 * SHA256_LEN);
-	hex[2 * SHA256_LEN] = '\0';
-	hash_sha256(json, (size_t)(t - json), is);
-	if (hex_decode(hex, want, sizeof(want)) || memcmp(is, want, sizeof(is)))
-		return fmt_fail(e, -EBADMSG, "root: checksum is wrong");
-	return 0;
-}
-
-/* Getters: -EBADMSG with a sentence unless the member is there and of the right type and range. */
-
-static int get_u64(struct json_object *o, const char *key, uint64_t max, uint64_t *v,
-		   struct fmt_err *e)
-{
-	struct json_object *m;
-
-	if (!json_object_object_get_ex(o, key, &m) || !json_object_is_type(m, json_type_int) ||
-	    json_object_get_int64(m) < 0)
-		return fmt_fail(e, -EBADMSG, "root: '%s' is not a number or missing", key);
-	*v = json_object_get_uint64(m);
-	if (*v > max)
-		return fmt_fail(e, -EBADMSG, "root: '%s' is %llu", key, (unsigned long long)*v);
-	return 0;
-}
-
-static int get_bool(struct json_object *o, const char *key, bool *v, struct fmt_err *e)
-{
-	struct json_object *m;
-
-	if (!json_object_object_get_ex(o, key, &m) || !json_object_is_type(m, json_type_boolean))
-		return fmt_fail(e, -EBADMSG, "root: '%s' is not a boolean or missing", key);
-	*v = json_object_get_boolean(m);
-	return 0;
-}
-
-static int get_str(struct json_object *o, const char *key, char *buf, size_t size,
-		   struct fmt_err *e)
-{
-	struct json_object *m;
-	const char *s;
-	size_t n;
-
-	if (!json_object_object_get_ex(o, key, &m) || !json_object_is_type(m, json_type_string))
-		return fmt_fail(e, -EBADMSG, "root: '%s' is not a string or missing", key);
-	s = json_object_get_string(m);
-	n = (size_t)json_object_get_string_len(m);
-	if (n >= size || strlen(s) != n)
-		return fmt_fail(e, -EBADMSG, "root: '%s' has %zu bytes", key, n);
-	memcpy(buf, s, n + 1);
-	return 0;
-}
-
-static int get_hex(struct json_object *o, const char *key, void *out, size_t len, struct fmt_err *e)
-{
-	char hex[2 * SHA256_LEN + 1];
-	int r = get_str(o, key, hex, sizeof(hex), e);
-
-	if (!r && hex_decode(hex, out, len))
-		r = fmt_fail(e, -EBADMSG, "root: '%s' is not %zu hex digits", key, 2 * len);
-	return r;
-}
-
-static int head_parse(struct json_object *o, struct fmt_err *e)
-{
-	char magic[sizeof(ROOT_MAGIC)];
-	uint64_t version;
-	int r = get_str(o, "magic", magic, sizeof(magic), e);
-
-	if (!r && strcmp(magic, ROOT_MAGIC))
-		r = fmt_fail(e, -EBADMSG, "root: wrong magic");
-	if (!r)
-		r = get_u64(o, "version", UINT64_MAX, &version, e);
-	if (r)
-		return r;
-	if (version > ROOT_VERSION)
-		return fmt_fail(e, -EPROTONOSUPPORT, "root: version %llu, this program reads %d",
-				(unsigned long long)version, ROOT_VERSION);
-	if (version != ROOT_VERSION)
-		return fmt_fail(e, -EBADMSG, "root: version %llu", (unsigned long long)version);
-	return 0;
-}
-
-static int manifest_member_parse(struct json_object *o, struct root *r, struct fmt_err *e)
-{
-	struct json_object *m;
-	int res;
-
-	if (!json_object_object_get_ex(o, "manifest", &m) || !m)
-		return 0;
-	if (!json_object_is_type(m, json_type_object))
-		return fmt_fail(e, -EBADMSG, "root: 'manifest' is not an object");
-	res = get_str(m, "id", r->manifest_id, sizeof(r->manifest_id), e);
-	if (!res)
-		res = get_hex(m, "sha256", r->manifest_sha256, SHA256_LEN, e);
-	if (!res)
-		res = get_u64(m, "bytes", NUMBER_MAX, &r->manifest_bytes, e);
-	if (!res && !r->manifest_id[0])
-		res = fmt_fail(e, -EBADMSG, "root: manifest without id");
-	return res;
-}
-
-static int members_parse(struct json_object *o, struct root *r, struct fmt_err *e)
+static int members_parse(const struct sealed_in *in, struct root *r)
 {
 	uint64_t block_bytes = 0, chunk_bytes = 0;
-	char uuid[37] = "";
-	int res = get_str(o, "uuid", uuid, sizeof(uuid), e);
+	int res = sealed_uuid(in, "uuid", r->uuid);
 
-	if (!res && uuid_parse(uuid, r->uuid))
-		res = fmt_fail(e, -EBADMSG, "root: malformed uuid");
 	if (!res)
-		res = get_str(o, "name", r->name, sizeof(r->name), e);
+		res = sealed_str(in, "name", r->name, sizeof(r->name));
 	if (!res)
-		res = get_u64(o, "size_bytes", VOLUME_BYTES_MAX, &r->size_bytes, e);
+		res = sealed_u64(in, "size_bytes", VOLUME_BYTES_MAX, &r->size_bytes);
 	if (!res)
-		res = get_u64(o, "block_bytes", UINT32_MAX, &block_bytes, e);
+		res = sealed_u64(in, "block_bytes", UINT32_MAX, &block_bytes);
 	r->block_bytes = (uint32_t)block_bytes;
 	if (!res)
-		res = get_u64(o, "chunk_bytes", UINT64_MAX, &chunk_bytes, e);
+		res = sealed_u64(in, "chunk_bytes", UINT64_MAX, &chunk_bytes);
 	if (!res && chunk_bytes != CHUNK_BYTES)
-		res = fmt_fail(e, -EBADMSG, "root: chunk_bytes %llu",
+		res = fmt_fail(in->e, -EBADMSG, "root: chunk_bytes %llu",
 			       (unsigned long long)chunk_bytes);
 	if (!res)
-		res = get_bool(o, "partitions", &r->partitions, e);
+		res = sealed_bool(in, "partitions", &r->partitions);
 	if (!res)
-		res = get_bool(o, "read_only", &r->read_only, e);
+		res = sealed_bool(in, "read_only", &r->read_only);
 	if (!res)
-		res = get_u64(o, "generation", NUMBER_MAX, &r->generation, e);
+		res = sealed_u64(in, "generation", NUMBER_MAX, &r->generation);
 	if (!res)
-		res = get_u64(o, "sequence", NUMBER_MAX, &r->sequence, e);
+		res = sealed_u64(in, "sequence", NUMBER_MAX, &r->sequence);
 	if (!res)
-		res = get_str(o, "owner", r->owner, sizeof(r->owner), e);
+		res = sealed_str(in, "owner", r->owner, sizeof(r->owner));
+	if (!res && json_object_object_get_ex(in->o, "source", NULL))
+		res = sealed_str(in, "source", r->source, sizeof(r->source));
 	if (!res)
-		res = manifest_member_parse(o, r, e);
+		res = sealed_manifest(in, &r->manifest, r->uuid);
 	if (!res)
-		res = get_hex(o, "nonce", r->nonce, sizeof(r->nonce), e);
+		res = sealed_hex(in, "nonce", r->nonce, sizeof(r->nonce));
 	if (!res)
-		res = get_u64(o, "created_s", NUMBER_MAX, &r->created_s, e);
-	return res ? res : root_check(r, e);
+		res = sealed_u64(in, "created_s", NUMBER_MAX, &r->created_s);
+	return res ? res : root_check(r, in->e);
 }
 
 int root_parse(const char *json, size_t len, struct root *r, struct fmt_err *e)
 {
-	struct json_tokener *tok;
-	struct json_object *o;
-	int res = trailer_check(json, len, e);
+	struct sealed_in in = {.what = "root", .e = e};
+	int res;
 
 	memset(r, 0, sizeof(*r));
+	res = sealed_open(&in, json, len, ROOT_MAGIC, ROOT_VERSION);
 	if (res)
 		return res;
-	tok = json_tokener_new();
-	if (!tok)
-		return fmt_fail(e, -ENOMEM, "root: out of memory");
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	/* Without the newline, which ends the text but is no part of the JSON. */
-	o = json_tokener_parse_ex(tok, json, (int)len - 1);
-	if (!o || json_tokener_get_error(tok) != json_tokener_success ||
-	    json_tokener_get_parse_end(tok) != len - 1)
-		res = fmt_fail(e, -EBADMSG, "root: not JSON: %s",
-			       json_tokener_error_desc(json_tokener_get_error(tok)));
-	else if (!json_object_is_type(o, json_type_object))
-		res = fmt_fail(e, -EBADMSG, "root: not a JSON object");
-	if (!res)
-		res = head_parse(o, e);
-	if (!res)
-		res = members_parse(o, r, e);
-	json_object_put(o);
-	json_tokener_free(tok);
+	res = members_parse(&in, r);
+	sealed_close(&in);
 	if (res)
 		memset(r, 0, sizeof(*r));
 	return res;

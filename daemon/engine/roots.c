@@ -8,93 +8,43 @@
  * them or refuses them. Refused with our own nonce in the object is success: an earlier attempt
  * landed.
  */
-#include "engine/store_call.h"
+#include "engine/objects.h"
 #include "engine/volume_priv.h"
 #include "engine/wire.h"
 #include "lib/spans.h"
 
-#define ATTEMPT_NS         (10 * NSEC_PER_SEC)
 #define MANIFEST_BYTES_MAX (1 * GiB)
-#define LIST_PAGE          256
-
-static uint64_t attempt_deadline(uint64_t deadline_ns)
-{
-	return MIN(deadline_ns, now_ns() + ATTEMPT_NS);
-}
-
-static uint64_t default_deadline(struct engine *e)
-{
-	return now_ns() + e->cfg.store_timeout_ns;
-}
 
 int root_prepare(struct engine *e, const struct volume_def *def, struct root *r)
 {
 	struct fmt_err err;
 
 	memset(r, 0, sizeof(*r));
-	if (volume_name_check(def->name, &err) || !volume_bytes_ok(def->size_bytes))
-		return -EINVAL;
+	r->size_bytes = def->size_bytes;
 	r->block_bytes = def->block_bytes ? def->block_bytes : BLOCK_BYTES;
-	if (!block_bytes_ok(r->block_bytes))
+	if (def->from) {
+		r->manifest = def->from->manifest;
+		snapshot_ref_format(def->from->name, def->from->seq, r->source);
+		if (!r->size_bytes)
+			r->size_bytes = def->from->size_bytes;
+		if (!def->block_bytes)
+			r->block_bytes = def->from->block_bytes;
+		if (r->size_bytes < def->from->size_bytes ||
+		    r->block_bytes != def->from->block_bytes)
+			return -EINVAL;
+	}
+	if (volume_name_check(def->name, &err) || !volume_bytes_ok(r->size_bytes) ||
+	    !block_bytes_ok(r->block_bytes))
 		return -EINVAL;
 	snprintf(r->name, sizeof(r->name), "%s", def->name);
 	snprintf(r->owner, sizeof(r->owner), "%s", e->host_id);
 	uuid_generate_v4(r->uuid);
 	random_bytes(r->nonce, sizeof(r->nonce));
-	r->size_bytes = def->size_bytes;
 	r->partitions = def->partitions;
 	r->read_only = def->read_only;
 	r->generation = 1;
 	r->created_s = wall_ns() / NSEC_PER_SEC;
 	return 0;
-}
-
-/* Errors that another attempt within the deadline may cure, for reads. */
-static bool get_again(int res)
-{
-	return res != -ENOENT && res != -EINVAL && res != -ENOMEM && res != -ECANCELED &&
-	       res != -EPROTONOSUPPORT;
-}
-
-/*
- * One GET after the other until `use` accepts the bytes or the deadline passes. Bytes it refuses
- * are fetched once more, in case the transfer was bad.
- */
-static int get_object(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
-		      uint64_t op_id, const bool *cancel,
-		      int (*use)(const struct store_op *op, void *arg), void *arg,
-		      struct fmt_err *err)
-{
-	struct store_call *c = store_call_new(e->store, STORE_GET, STORE_PRIO_META, volume, op_id);
-	unsigned int bad = 0;
-	int res = -ENOMEM, r;
-
-	if (!c)
-		return fmt_fail(err, -ENOMEM, "%s: out of memory", key);
-	snprintf(c->key, sizeof(c->key), "%s", key);
-	for (unsigned int attempt = 1;; attempt++) {
-		c->op.attempt = attempt;
-		c->op.deadline_ns = attempt_deadline(deadline_ns);
-		res = store_call_run(c, cancel);
-		if (res == -ECANCELED)
-			break;
-		if (res) {
-			fmt_fail(err, res, "GET %s: %s (attempt %u)", key, strerror(-res), attempt);
-		} else {
-			res = use(&c->op, arg);
-			if (!res || ++bad > 1)
-				break;
-		}
-		if (!get_again(res))
-			break;
-		r = store_backoff(attempt, deadline_ns, cancel);
-		if (r) {
-			res = r == -ECANCELED ? r : res;
-			break;
-		}
-	}
-	store_call_put(c);
-	return res;
 }
 
 struct root_read {
@@ -125,7 +75,7 @@ static int root_get(struct engine *e, const char *name, uint64_t deadline_ns, ui
 	int res;
 
 	root_key(name, key, sizeof(key));
-	res = get_object(e, key, name, deadline_ns, op_id, cancel, root_use, &rr, err);
+	res = object_get(e, key, name, deadline_ns, op_id, cancel, root_use, &rr, err);
 	if (res == -ENOENT)
 		fmt_fail(err, res, "volume %s does not exist in %s", name, e->store->url);
 	return res;
@@ -138,7 +88,7 @@ int root_load(struct engine *e, const char *name, uint64_t op_id, struct root *r
 
 	if (res)
 		return res;
-	return root_get(e, name, default_deadline(e), op_id, NULL, r, etag_out, err);
+	return root_get(e, name, object_deadline(e), op_id, NULL, r, etag_out, err);
 }
 
 /* A PUT of a root until its outcome is known. */
@@ -206,7 +156,7 @@ static int root_put_attempt(struct root_put *p, struct store_call *c)
 	c->op.cond = p->cond;
 	if (p->cond == STORE_IF_MATCH)
 		memcpy(c->op.etag, p->etag, STORE_ETAG_MAX);
-	c->op.deadline_ns = attempt_deadline(p->deadline_ns);
+	c->op.deadline_ns = object_attempt_deadline(p->deadline_ns);
 	res = store_call_run(c, p->cancel);
 	if (!res) {
 		memcpy(p->etag, c->op.etag, STORE_ETAG_MAX);
@@ -272,7 +222,7 @@ int root_create_late(struct engine *e, const struct root *r, uint64_t deadline_n
 			     .r = r,
 			     .cond = STORE_IF_NONE_MATCH,
 			     .etag = etag_out,
-			     .deadline_ns = deadline_ns ? deadline_ns : default_deadline(e),
+			     .deadline_ns = deadline_ns ? deadline_ns : object_deadline(e),
 			     .op_id = op_id,
 			     .err = err};
 	int res = root_put(&p);
@@ -297,7 +247,7 @@ int root_update(struct engine *e, const struct root *r, const uint8_t base[16], 
 			     .cond = STORE_IF_MATCH,
 			     .base = base,
 			     .etag = etag,
-			     .deadline_ns = deadline_ns ? deadline_ns : default_deadline(e),
+			     .deadline_ns = deadline_ns ? deadline_ns : object_deadline(e),
 			     .op_id = op_id,
 			     .cancel = cancel,
 			     .err = err};
@@ -325,7 +275,7 @@ static int root_delete_attempt(struct engine *e, const char *name, const uint8_t
 					name, (unsigned long long)cur.generation, cur.owner);
 		c->op.cond = STORE_IF_MATCH;
 	}
-	c->op.deadline_ns = attempt_deadline(deadline_ns);
+	c->op.deadline_ns = object_attempt_deadline(deadline_ns);
 	res = store_call_run(c, NULL);
 	if (!res)
 		return 0;
@@ -336,7 +286,7 @@ static int root_delete_attempt(struct engine *e, const char *name, const uint8_t
 int root_delete(struct engine *e, const char *name, const uint8_t nonce[16], uint64_t op_id,
 		struct fmt_err *err)
 {
-	uint64_t deadline_ns = default_deadline(e);
+	uint64_t deadline_ns = object_deadline(e);
 	struct store_call *c;
 	int res = volume_name_check(name, err);
 
@@ -403,47 +353,18 @@ static int name_list_add(struct name_list *l, const char *name)
 	return 0;
 }
 
+static int name_list_key(const char *key, void *arg)
+{
+	char name[GFS_NAME_MAX];
+
+	return root_key_name(key, name) ? name_list_add(arg, name) : 0;
+}
+
 int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err)
 {
-	struct store_list_entry *page = calloc(LIST_PAGE, sizeof(*page));
-	struct store_call *c = store_call_new(e->store, STORE_LIST, STORE_PRIO_META, NULL, 0);
-	uint64_t deadline_ns = default_deadline(e);
 	struct name_list l = {0};
-	unsigned int attempt = 1;
-	int res = page && c ? 0 : -ENOMEM;
+	int res = object_list(e, "exports/", name_list_key, &l, err);
 
-	if (!res) {
-		snprintf(c->key, sizeof(c->key), "exports/");
-		c->op.entries = page;
-		c->op.max_entries = LIST_PAGE;
-	}
-	while (!res) {
-		c->op.attempt = attempt;
-		c->op.deadline_ns = attempt_deadline(deadline_ns);
-		res = store_call_run(c, NULL);
-		if (res) {
-			fmt_fail(err, res, "LIST exports/: %s", strerror(-res));
-			if (get_again(res) && !store_backoff(attempt++, deadline_ns, NULL))
-				res = 0;
-			continue;
-		}
-		for (unsigned int i = 0; !res && i < c->op.nr_entries; i++) {
-			char name[GFS_NAME_MAX];
-
-			if (root_key_name(page[i].key, name))
-				res = name_list_add(&l, name);
-		}
-		if (res || !c->op.truncated || !c->op.nr_entries)
-			break;
-		snprintf(c->op.start_after, sizeof(c->op.start_after), "%s",
-			 page[c->op.nr_entries - 1].key);
-		deadline_ns = default_deadline(e);
-		attempt = 1;
-	}
-	if (res == -ENOMEM)
-		fmt_fail(err, res, "LIST exports/: out of memory");
-	store_call_put(c);
-	free(page);
 	if (res) {
 		name_list_free(&l);
 		return res;
@@ -465,13 +386,13 @@ static int manifest_use(const struct store_op *op, void *arg)
 	uint8_t sum[SHA256_LEN];
 	int res;
 
-	if (op->size_out != mr->r->manifest_bytes)
-		return fmt_fail(mr->err, op->size_out < mr->r->manifest_bytes ? -ENODATA : -EBADMSG,
+	if (op->size_out != mr->r->manifest.bytes)
+		return fmt_fail(mr->err, op->size_out < mr->r->manifest.bytes ? -ENODATA : -EBADMSG,
 				"%s: %llu bytes, the root of %s says %llu", op->key,
 				(unsigned long long)op->size_out, mr->r->name,
-				(unsigned long long)mr->r->manifest_bytes);
+				(unsigned long long)mr->r->manifest.bytes);
 	hash_sha256(op->buf, op->size_out, sum);
-	if (memcmp(sum, mr->r->manifest_sha256, sizeof(sum)))
+	if (memcmp(sum, mr->r->manifest.sha256, sizeof(sum)))
 		return fmt_fail(mr->err, -EBADMSG,
 				"%s: hash differs from the one in the root of %s", op->key,
 				mr->r->name);
@@ -493,21 +414,21 @@ int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
 				 .start_ns = now_ns(),
 				 .export_ = r->name,
 				 .dev_id = -1,
-				 .bytes = r->manifest_bytes};
+				 .bytes = r->manifest.bytes};
 	struct manifest_read mr = {.r = r, .out = out, .err = err};
 	char key[STORE_KEY_MAX];
 	uint32_t span;
 	int res;
 
 	*out = NULL;
-	if (!r->manifest_id[0])
+	if (!r->manifest.id[0])
 		return 0;
-	if (r->manifest_bytes > MANIFEST_BYTES_MAX)
+	if (r->manifest.bytes > MANIFEST_BYTES_MAX)
 		return fmt_fail(err, -EFBIG, "manifest of %s: %llu bytes", r->name,
-				(unsigned long long)r->manifest_bytes);
-	manifest_key(r->uuid, r->manifest_id, key, sizeof(key));
+				(unsigned long long)r->manifest.bytes);
+	manifest_key(r->manifest.uuid, r->manifest.id, key, sizeof(key));
 	span = span_open(&rec);
-	res = get_object(e, key, r->name, default_deadline(e), op_id, NULL, manifest_use, &mr, err);
+	res = object_get(e, key, r->name, object_deadline(e), op_id, NULL, manifest_use, &mr, err);
 	rec.result = res;
 	span_close(span);
 	timing_emit(&rec);

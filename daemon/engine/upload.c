@@ -53,7 +53,7 @@ static int manifest_put_object(struct volume *v, const struct root *r, void *buf
 		return fmt_fail(err, -ENOMEM, "manifest: out of memory");
 	}
 	store_call_body(c, buf, len, buf, free);
-	manifest_key(r->uuid, r->manifest_id, c->key, sizeof(c->key));
+	manifest_key(r->manifest.uuid, r->manifest.id, c->key, sizeof(c->key));
 	c->op.cond = STORE_IF_NONE_MATCH;
 	for (unsigned int attempt = 1; !paused; attempt++) {
 		c->op.attempt = attempt;
@@ -88,10 +88,11 @@ static int manifest_upload(struct volume *v, struct root *r, const struct manife
 		return fmt_fail(err, res, "manifest of %u entries cannot be encoded: %s",
 				m->nr_entries, strerror(-res));
 	random_bytes(&rnd, sizeof(rnd));
-	snprintf(r->manifest_id, sizeof(r->manifest_id), "%020llu.%016llx",
+	memcpy(r->manifest.uuid, r->uuid, sizeof(r->manifest.uuid));
+	snprintf(r->manifest.id, sizeof(r->manifest.id), "%020llu.%016llx",
 		 (unsigned long long)r->sequence, (unsigned long long)rnd);
-	hash_sha256(buf, len, r->manifest_sha256);
-	r->manifest_bytes = len;
+	hash_sha256(buf, len, r->manifest.sha256);
+	r->manifest.bytes = len;
 	*bytes += len;
 	return manifest_put_object(v, r, buf, len, op_id, err);
 }
@@ -193,9 +194,7 @@ static void publish_landed(struct volume *v, const char *etag)
 
 	pthread_mutex_lock(&v->lock);
 	v->root.sequence = r->sequence;
-	memcpy(v->root.manifest_id, r->manifest_id, sizeof(v->root.manifest_id));
-	memcpy(v->root.manifest_sha256, r->manifest_sha256, sizeof(v->root.manifest_sha256));
-	v->root.manifest_bytes = r->manifest_bytes;
+	v->root.manifest = r->manifest;
 	memcpy(v->root.nonce, r->nonce, sizeof(v->root.nonce));
 	memcpy(v->etag, etag, sizeof(v->etag));
 	pthread_mutex_unlock(&v->lock);
@@ -213,7 +212,7 @@ static uint64_t unpublished_bytes(struct volume *v)
 	return bytes;
 }
 
-static int fence(struct volume *v, const struct root *cur, struct fmt_err *err)
+int volume_fence(struct volume *v, const struct root *cur, struct fmt_err *err)
 {
 	unsigned long long kib = unpublished_bytes(v) / KiB;
 
@@ -254,14 +253,14 @@ static int publish_refused(struct volume *v, uint64_t op_id, struct fmt_err *err
 		return 1;
 	}
 	if (r == -ENOENT)
-		return fence(v, NULL, err);
+		return volume_fence(v, NULL, err);
 	if (r != -ESTALE)
 		return r;
 	if (memcmp(cur.uuid, v->root.uuid, sizeof(cur.uuid)))
-		return fence(v, NULL, err);
+		return volume_fence(v, NULL, err);
 	if (cur.generation != v->root.generation || strcmp(cur.owner, v->root.owner) ||
 	    cur.sequence != pub->root.sequence)
-		return fence(v, &cur, err);
+		return volume_fence(v, &cur, err);
 	r = root_manifest_load(v->e, &cur, op_id, &m, err);
 	if (r)
 		return r;

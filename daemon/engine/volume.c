@@ -280,22 +280,33 @@ int volume_mode_error(struct volume *v, struct fmt_err *err)
 	return volume_mode(v) == VOLUME_FENCED ? -ESTALE : -EIO;
 }
 
+uint64_t volume_drain_mark(struct volume *v)
+{
+	struct view *vw = volume_view_get(v);
+	/* Everything acknowledged so far is in this layer or an older one. */
+	uint64_t mark = vw->active->seq - (layer_dirty(vw->active) ? 0 : 1);
+
+	view_put(vw);
+	return mark;
+}
+
 int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id, struct fmt_err *err)
 {
-	uint64_t deadline = timeout_ns ? now_ns() + timeout_ns : 0, target;
-	struct view *vw = volume_view_get(v);
-	int r;
+	return volume_drain_to(v, volume_drain_mark(v), timeout_ns, op_id, err);
+}
 
-	/* Everything acknowledged so far is in this layer or an older one. */
-	target = vw->active->seq - (layer_dirty(vw->active) ? 0 : 1);
-	view_put(vw);
-	r = volume_mut_lock(v, deadline);
+int volume_drain_to(struct volume *v, uint64_t mark, uint64_t timeout_ns, uint64_t op_id,
+		    struct fmt_err *err)
+{
+	uint64_t deadline = timeout_ns ? now_ns() + timeout_ns : 0;
+	int r = volume_mut_lock(v, deadline);
+
 	if (r) {
 		snprintf(err->msg, sizeof(err->msg),
 			 "volume %s: a running upload did not end in time", v->root.name);
 		return -ETIMEDOUT;
 	}
-	while (v->root.sequence < target) {
+	while (v->root.sequence < mark) {
 		if (volume_mode(v) == VOLUME_POISONED || volume_mode(v) == VOLUME_FENCED) {
 			r = volume_mode_error(v, err);
 			break;

@@ -16,15 +16,19 @@ struct volume;
 
 struct volume_def {
 	const char *name;
-	uint64_t size_bytes;
-	uint32_t block_bytes; /* 0 = default */
+	uint64_t size_bytes;         /* with `from` 0 = the same, and no smaller */
+	uint32_t block_bytes;        /* 0 = default; with `from` 0 or the same */
+	const struct snapshot *from; /* a fork of that; NULL: all zeros */
 	bool partitions;
 	bool read_only;
 };
 
 /* ---- roots ---- */
 
-/* Prepare a root owned by this host (generation 1, sequence 0), with a fresh uuid and nonce. */
+/*
+ * Prepare a root owned by this host (generation 1, sequence 0), with a fresh uuid and nonce. That
+ * of a fork names its source's manifest, so that one PUT makes the fork and all that it reads.
+ */
 int root_prepare(struct engine *e, const struct volume_def *def, struct root *r) __must_check;
 /*
  * PUT it if absent; same bytes are retried under the same precondition until the answer is definite
@@ -66,6 +70,30 @@ int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
  * each. */
 int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err) __must_check;
 
+/* ---- snapshots ---- */
+
+/*
+ * Write a snapshot of what r, a root that was current within this operation, names: metadata only.
+ * 0; -EINVAL: tag; -ETIMEDOUT: no definite answer, what may have
+ * landed was deleted as far as the store let us; other errors: definitely not written.
+ */
+int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t op_id,
+		   struct snapshot *out, struct fmt_err *err) __must_check;
+/* GET, parse, compare with its name. */
+int snapshot_load(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
+		  struct snapshot *out, struct fmt_err *err) __must_check;
+/* 0 also if absent. Nothing but the snapshot is deleted: what it names may be named by others. */
+int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
+		    struct fmt_err *err) __must_check;
+
+struct snapshot_entry {
+	struct snapshot s; /* with `error` only seq is filled */
+	int error;         /* 0; -EBADMSG, -ENODATA, -EPROTONOSUPPORT: it cannot be understood */
+};
+/* All snapshots of volumes that had this name, by seq; malloc'ed, the caller frees. */
+int snapshot_list(struct engine *e, const char *name, uint64_t op_id, struct snapshot_entry **out,
+		  size_t *nr, struct fmt_err *err) __must_check;
+
 /* ---- open volumes ---- */
 
 enum volume_claim {
@@ -95,6 +123,20 @@ void volume_close(struct volume *v);
  * none. */
 int volume_drain(struct volume *v, uint64_t timeout_ns, uint64_t op_id,
 		 struct fmt_err *err) __must_check;
+/*
+ * The same in two steps, for callers that wait in slices: a mark for everything acknowledged so
+ * far, however much is written after it, and the upload of all that is older than it.
+ */
+uint64_t volume_drain_mark(struct volume *v);
+int volume_drain_to(struct volume *v, uint64_t mark, uint64_t timeout_ns, uint64_t op_id,
+		    struct fmt_err *err) __must_check;
+/*
+ * Snapshot of what is uploaded, a point in time; after volume_drain_to() it has everything that was
+ * acknowledged before the mark. May run while lanes serve I/O and uploads run. -ESTALE: another
+ * host has the volume; -EAGAIN: a release is not definite yet; else as snapshot_write().
+ */
+int volume_snapshot(struct volume *v, const char *tag, uint64_t op_id, struct snapshot *out,
+		    struct fmt_err *err) __must_check;
 /*
  * Drain, give up ownership in the root, remove the local state. Lanes must be removed. Then close
  * it. After an error volume_releasing() tells whether it is ours for certain, and goes on as

@@ -133,6 +133,7 @@ struct engine {
 	uint64_t dirty_bytes; /* atomic, all layers */
 	uint32_t parked;      /* atomic: requests waiting for local space */
 	uint64_t uploads, upload_failures, upload_bytes; /* atomic totals */
+	uint64_t snapshot_seq;                           /* atomic: the last one given out */
 
 	/* Housekeeper: age, size and pressure triggers, parked requests. */
 	pthread_t housekeeper;
@@ -254,6 +255,11 @@ void upload_queue_done(struct volume *v);
 int volume_upload_locked(struct volume *v, uint64_t op_id, struct fmt_err *err) __must_check;
 /* Free what an upload that did not end left in memory; when the volume is closed. */
 void upload_forget(struct volume *v);
+/*
+ * The root in the store is not ours: read-only from now on, with the reason. cur: what it is, NULL:
+ * deleted or another volume's. -ESTALE. Any thread that may block.
+ */
+int volume_fence(struct volume *v, const struct root *cur, struct fmt_err *err);
 const uint8_t *upload_nonce(const struct volume *v); /* of v->publish, which is there */
 
 #endif

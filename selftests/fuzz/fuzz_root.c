@@ -15,14 +15,14 @@ static struct root sample(void)
 			 .block_bytes = 64 * KiB,
 			 .generation = 3,
 			 .sequence = 17,
-			 .manifest_bytes = 1234,
+			 .manifest.bytes = 1234,
 			 .created_s = 1700000000};
 
 	memset(r.uuid, 0xa5, sizeof(r.uuid));
 	memset(r.nonce, 0x5a, sizeof(r.nonce));
 	snprintf(r.name, sizeof(r.name), "vm-1");
 	snprintf(r.owner, sizeof(r.owner), "host/00000000-0000-4000-8000-000000000001");
-	snprintf(r.manifest_id, sizeof(r.manifest_id), "%020d.%016d", 17, 1);
+	snprintf(r.manifest.id, sizeof(r.manifest.id), "%020d.%016d", 17, 1);
 	return r;
 }
 
@@ -34,9 +34,11 @@ void fuzz_seeds(void)
 
 	for (int i = 0; i < 3; i++) {
 		if (i == 1)
-			r.manifest_id[0] = r.owner[0] = '\0', r.manifest_bytes = 0;
-		if (i == 2)
+			r.manifest.id[0] = r.owner[0] = '\0', r.manifest.bytes = 0;
+		if (i == 2) {
 			r.partitions = r.read_only = true;
+			snprintf(r.source, sizeof(r.source), "vm-0@17");
+		}
 		FUZZ_MUST(!root_encode(&r, &json, &len));
 		fuzz_seed(json, len);
 		free(json);

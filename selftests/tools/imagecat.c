@@ -152,9 +152,12 @@ int main(int argc, char **argv)
 		list(argv[2], &root);
 		return 0;
 	}
-	if (argc == 4 && !root.manifest_id[0])
+	if (argc == 4 && !root.manifest.id[0])
 		errx(EXIT_BROKEN, "%s: nothing was published", argv[2]);
-	manifest_key(root.uuid, argc == 5 ? argv[4] : root.manifest_id, key, sizeof(key));
+	if (argc == 5)
+		manifest_key(root.uuid, argv[4], key, sizeof(key));
+	else
+		manifest_key(root.manifest.uuid, root.manifest.id, key, sizeof(key));
 	image_write(argv[1], key, argv[3]);
 	return 0;
 }

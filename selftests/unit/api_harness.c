@@ -149,29 +149,36 @@ char api_answer[API_ANSWER_MAX];
 struct json_object *api_doc;
 
 /* The path of the document that this one is an instance of. */
+/* "{X}" in the template stands for one part of the path. */
+static bool doc_path_is(const char *key, const char *path, size_t len)
+{
+	const char *end = path + len;
+
+	while (*key) {
+		if (*key == '{') {
+			const char *part = path;
+
+			while (path < end && *path != '/')
+				path++;
+			if (path == part)
+				return false;
+			key = strchr(key, '}') + 1;
+		} else if (path == end || *key++ != *path++) {
+			return false;
+		}
+	}
+	return path == end;
+}
+
 static struct json_object *doc_path(const char *path)
 {
 	size_t len = strcspn(path, "?");
 	struct json_object *paths = NULL;
 
 	json_object_object_get_ex(api_doc, "paths", &paths);
-	json_object_object_foreach (paths, key, item) {
-		const char *brace = strchr(key, '{'), *rest;
-		size_t fixed = brace ? (size_t)(brace - key) : strlen(key), name;
-
-		if (strncmp(path, key, MIN(fixed, len)) || fixed > len)
-			continue;
-		if (!brace) {
-			if (fixed == len)
-				return item;
-			continue;
-		}
-		rest = strchr(brace, '}') + 1;
-		name = strcspn(path + fixed, "/?");
-		if (name && len - fixed - name == strlen(rest) &&
-		    !strncmp(path + fixed + name, rest, strlen(rest)))
+	json_object_object_foreach (paths, key, item)
+		if (doc_path_is(key, path, len))
 			return item;
-	}
 	return NULL;
 }
 

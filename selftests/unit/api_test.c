@@ -48,11 +48,12 @@ static void the_document_is_the_api(void **state)
 		const struct api_route *r = &api_routes[i];
 		char path[64], lower[16] = "";
 		unsigned int have = 0, nr = 0;
-		const char *star = strchr(r->path, '*');
-		bool named = false;
+		const char *star = strchr(r->path, '*'), *hash = strchr(r->path, '#');
+		unsigned int named = 0;
 
-		snprintf(path, sizeof(path), "%.*s%s%s", (int)(star ? star - r->path : 60), r->path,
-			 star ? "{NAME}" : "", star ? star + 1 : "");
+		snprintf(path, sizeof(path), "%.*s%s%.*s%s", (int)(star ? star - r->path : 60),
+			 r->path, star ? "{NAME}" : "", star ? (int)strcspn(star + 1, "#") : 0,
+			 star ? star + 1 : "", hash ? "{SEQ}" : "");
 		for (size_t k = 0; r->method[k]; k++)
 			lower[k] = (char)(r->method[k] | 0x20);
 		if (!json_object_object_get_ex(paths, path, &o) ||
@@ -66,10 +67,11 @@ static void the_document_is_the_api(void **state)
 				for (size_t a = 0; a < ARRAY_SIZE(args); a++)
 					if (!strcmp(json_object_get_string(v), args[a].name))
 						have |= args[a].bit;
-				named |= !strcmp(json_object_get_string(v), "NAME");
+				named += !strcmp(json_object_get_string(v), "NAME") ||
+					 !strcmp(json_object_get_string(v), "SEQ");
 				nr++;
 			}
-		if (have != r->args || named != (star != NULL) ||
+		if (have != r->args || named != (star != NULL) + (hash != NULL) ||
 		    nr != (unsigned int)__builtin_popcount(have) + named)
 			fail_msg("%s %s: other parameters", r->method, path);
 		if (json_object_object_get_ex(op, "requestBody", NULL) != r->body)
@@ -134,6 +136,125 @@ static void volumes_live_through_the_api(void **state)
 	daemon_stop(SIGTERM);
 }
 
+static void snapshots_live_through_the_api(void **state)
+{
+	struct json_object *o, *all;
+	char path[128], ref[64], seq[32];
+
+	daemon_start("");
+	api_expect(404, "POST", "/api/exports/vm-1/snapshot", NULL);
+	api_expect(404, "GET", "/api/exports/vm-1/snapshots", NULL);
+	api_expect(201, "PUT", "/api/exports/vm-1", "{\"size\":\"1G\"}");
+	api_expect(200, "GET", "/api/exports/vm-1/snapshots", NULL);
+	api_expect(201, "POST", "/api/exports/vm-1/snapshot", NULL);
+	snprintf(seq, sizeof(seq), "%s", api_member("seq"));
+	assert_string_equal(api_member("tag"), "");
+	api_expect(201, "POST", "/api/exports/vm-1/snapshot?timeout_s=5", "{\"tag\":\"two\"}");
+	assert_string_equal(api_member("tag"), "two");
+	api_expect(400, "POST", "/api/exports/vm-1/snapshot", "{\"tag\":7}");
+	api_expect(400, "POST", "/api/exports/vm-1/snapshot", "{\"tag\":\"a\\u0000b\"}");
+	api_expect(400, "POST", "/api/exports/vm-1/snapshot", "{\"tag\":\"a\\nb\"}");
+	api_expect(400, "POST", "/api/exports/vm-1/snapshot", "{\"name\":\"x\"}");
+	api_expect(200, "GET", "/api/exports/vm-1/snapshots", NULL);
+	o = json_tokener_parse(api_answer);
+	assert_true(json_object_object_get_ex(o, "snapshots", &all));
+	assert_int_equal(json_object_array_length(all), 2);
+	json_object_put(o);
+	/* Of what no host has attached, and of what is gone. */
+	api_expect(200, "POST", "/api/exports/vm-1/detach", NULL);
+	assert_int_equal(api_client("snapshot", "vm-1", "--tag", "three"), 0);
+	snprintf(ref, sizeof(ref), "%.*s", (int)strcspn(api_answer, "\n"), api_answer);
+	assert_memory_equal(ref, "vm-1@", 5);
+	assert_int_equal(api_client("snapshots", "vm-1", NULL, NULL), 0);
+	assert_non_null(strstr(api_answer, ref));
+	assert_non_null(strstr(api_answer, "three"));
+	assert_int_equal(api_client("snapshot-rm", ref, NULL, NULL), 0);
+	assert_int_equal(api_client("snapshot-rm", ref, NULL, NULL), 0);
+	assert_int_equal(api_client("snapshot-rm", "vm-1", NULL, NULL), 2);
+	assert_int_equal(api_client("snapshots", "vm-9", NULL, NULL), 4);
+	api_expect(200, "DELETE", "/api/exports/vm-1", NULL);
+	api_expect(404, "POST", "/api/exports/vm-1/snapshot", NULL);
+	api_expect(200, "GET", "/api/exports/vm-1/snapshots", NULL);
+	assert_null(strstr(api_answer, "three"));
+	snprintf(path, sizeof(path), "/api/exports/vm-1/snapshots/%020llu",
+		 strtoull(seq, NULL, 10));
+	api_expect(200, "DELETE", path, NULL);
+	assert_string_equal(api_member("state"), "removed");
+	api_expect(200, "DELETE", path, NULL);
+	api_expect(405, "GET", path, NULL);
+	api_expect(400, "DELETE", "/api/exports/vm-1/snapshots/0", NULL);
+	api_expect(400, "DELETE", "/api/exports/vm-1/snapshots/9223372036854775808", NULL);
+	api_expect(400, "DELETE", "/api/exports/vm-1/snapshots/1x", NULL);
+	daemon_stop(SIGTERM);
+}
+
+static void forks_live_through_the_api(void **state)
+{
+	char body[160], ref[64], path[128];
+	struct json_object *o, *all;
+
+	daemon_start("");
+	api_expect(201, "PUT", "/api/exports/base", "{\"size\":\"1G\",\"block_bytes\":\"128K\"}");
+	assert_int_equal(api_client("snapshot", "base", NULL, NULL), 0);
+	snprintf(ref, sizeof(ref), "%.*s", (int)strcspn(api_answer, "\n"), api_answer);
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\"}", ref);
+	api_expect(201, "PUT", "/api/exports/fork-1", body);
+	assert_string_equal(api_member("source"), ref);
+	assert_string_equal(api_member("size_bytes"), "1073741824");
+	assert_string_equal(api_member("block_bytes"), "131072");
+	assert_string_equal(api_member("state"), "attached");
+	api_expect(200, "PUT", "/api/exports/fork-1", body);
+	/* Without a source it is any volume of that size; with another it is not the one. */
+	api_expect(200, "PUT", "/api/exports/fork-1", "{\"size\":\"1G\"}");
+	api_expect(409, "PUT", "/api/exports/fork-1", "{\"from\":\"snapshot:base@1\"}");
+	api_expect(409, "PUT", "/api/exports/base", body);
+	api_expect(200, "PUT", "/api/exports/fork-1", "{\"from\":\"volume:base\"}");
+	/* Larger, and not smaller, nor of other blocks. */
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\",\"size\":\"2G\"}", ref);
+	api_expect(201, "PUT", "/api/exports/fork-2", body);
+	assert_string_equal(api_member("size_bytes"), "2147483648");
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\",\"size\":\"512M\"}", ref);
+	api_expect(400, "PUT", "/api/exports/fork-3", body);
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\",\"block_bytes\":\"64K\"}", ref);
+	api_expect(400, "PUT", "/api/exports/fork-3", body);
+	api_expect(404, "PUT", "/api/exports/fork-3", "{\"from\":\"snapshot:base@1\"}");
+	api_expect(404, "PUT", "/api/exports/fork-3", "{\"from\":\"volume:nobody\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"volume:fork-3\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"base\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"snapshot:base\"}");
+	api_expect(400, "PUT", "/api/exports/fork-3", "{\"from\":\"\"}");
+	api_expect(404, "GET", "/api/exports/fork-3", NULL);
+	/* Of a volume: one snapshot for a fork that is made, none for one that is not. */
+	api_expect(201, "PUT", "/api/exports/fork-4", "{\"from\":\"volume:fork-2\"}");
+	api_expect(200, "PUT", "/api/exports/fork-4", "{\"from\":\"volume:fork-2\"}");
+	api_expect(400, "PUT", "/api/exports/fork-5",
+		   "{\"from\":\"volume:fork-2\",\"size\":\"1G\"}");
+	api_expect(200, "GET", "/api/exports/fork-2/snapshots", NULL);
+	o = json_tokener_parse(api_answer);
+	assert_true(json_object_object_get_ex(o, "snapshots", &all));
+	assert_int_equal(json_object_array_length(all), 1);
+	json_object_put(o);
+	/* The source goes, the forks stay, also over a restart; the same request is still theirs.
+	 */
+	snprintf(path, sizeof(path), "/api/exports/base/snapshots/%s", strchr(ref, '@') + 1);
+	api_expect(200, "DELETE", path, NULL);
+	api_expect(200, "DELETE", "/api/exports/base", NULL);
+	api_expect(200, "POST", "/api/exports/fork-1/detach", NULL);
+	daemon_stop(SIGTERM);
+	daemon_start("");
+	snprintf(body, sizeof(body), "{\"from\":\"snapshot:%s\"}", ref);
+	api_expect(200, "PUT", "/api/exports/fork-1", body);
+	assert_string_equal(api_member("state"), "attached");
+	api_expect(404, "PUT", "/api/exports/fork-6", body);
+	api_expect(200, "GET", "/api/exports/fork-4", NULL);
+	assert_string_equal(api_member("state"), "attached");
+	assert_int_equal(api_client("fork", "fork-7", "--from", "volume:fork-1"), 0);
+	assert_string_equal(api_answer, "fork-7\n");
+	assert_int_equal(api_client("fork", "fork-8", "--from", "volume:nobody"), 4);
+	assert_int_equal(api_client("fork", "fork-8", NULL, NULL), 2);
+	daemon_stop(SIGTERM);
+}
+
 static void bad_paths_names_and_arguments_are_refused(void **state)
 {
 	static const struct {
@@ -164,6 +285,12 @@ static void bad_paths_names_and_arguments_are_refused(void **state)
 		{400, "DELETE", "/api/exports/a?force=maybe"},
 		{400, "DELETE", "/api/exports/a?force"},
 		{400, "DELETE", "/api/exports/a?timeout_s=1"},
+		{404, "DELETE", "/api/exports/a/snapshots/"},
+		{404, "DELETE", "/api/exports/a/snapshots/1/2"},
+		{400, "DELETE", "/api/exports/a/snapshots/-1"},
+		{400, "DELETE", "/api/exports/a/snapshots/123456789012345678901"},
+		{400, "DELETE", "/api/exports/-a/snapshots/1"},
+		{400, "POST", "/api/exports/a/snapshot?force=1"},
 		{400, "POST", "/api/exports/a/drain?timeout_s=0"},
 		{400, "POST", "/api/exports/a/drain?timeout_s=-1"},
 		{400, "POST", "/api/exports/a/drain?timeout_s=99999999999999999999"},
@@ -688,6 +815,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(the_document_is_the_api, daemon_clean),
 		cmocka_unit_test_teardown(volumes_live_through_the_api, daemon_clean),
+		cmocka_unit_test_teardown(snapshots_live_through_the_api, daemon_clean),
+		cmocka_unit_test_teardown(forks_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(bad_paths_names_and_arguments_are_refused, daemon_clean),
 		cmocka_unit_test_teardown(bad_bodies_are_refused_and_make_nothing, daemon_clean),
 		cmocka_unit_test_teardown(broken_http_never_stops_the_daemon, daemon_clean),

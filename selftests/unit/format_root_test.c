@@ -12,8 +12,8 @@ static struct root sample(void)
 		.generation = 7,
 		.sequence = 42,
 		.owner = "host-a/5b1e0a52-0c1c-4f6e-9a55-0b5c3c9d2f10",
-		.manifest_id = "00000000000000000042.0123456789abcdef",
-		.manifest_bytes = 4096,
+		.manifest.id = "00000000000000000042.0123456789abcdef",
+		.manifest.bytes = 4096,
 		.created_s = 1700000000,
 	};
 
@@ -22,7 +22,7 @@ static struct root sample(void)
 		r.nonce[i] = (uint8_t)(0xf0 - i);
 	}
 	for (int i = 0; i < SHA256_LEN; i++)
-		r.manifest_sha256[i] = (uint8_t)(i * 7);
+		r.manifest.sha256[i] = (uint8_t)(i * 7);
 	return r;
 }
 
@@ -57,10 +57,13 @@ static void round_trip(const struct root *r)
 	assert_true(back.generation == r->generation);
 	assert_true(back.sequence == r->sequence);
 	assert_string_equal(back.owner, r->owner);
-	assert_string_equal(back.manifest_id, r->manifest_id);
-	if (r->manifest_id[0]) {
-		assert_memory_equal(back.manifest_sha256, r->manifest_sha256, SHA256_LEN);
-		assert_true(back.manifest_bytes == r->manifest_bytes);
+	assert_string_equal(back.manifest.id, r->manifest.id);
+	assert_string_equal(back.source, r->source);
+	if (r->manifest.id[0]) {
+		assert_memory_equal(back.manifest.uuid, r->source[0] ? r->manifest.uuid : r->uuid,
+				    16);
+		assert_memory_equal(back.manifest.sha256, r->manifest.sha256, SHA256_LEN);
+		assert_true(back.manifest.bytes == r->manifest.bytes);
 	}
 	assert_memory_equal(back.nonce, r->nonce, 16);
 	assert_true(back.created_s == r->created_s);
@@ -71,7 +74,7 @@ static void what_is_written_is_read_back(void **state)
 	struct root r = sample();
 
 	round_trip(&r);
-	r.manifest_id[0] = '\0';
+	r.manifest.id[0] = '\0';
 	round_trip(&r);
 	r.owner[0] = '\0';
 	r.read_only = true;
@@ -81,6 +84,12 @@ static void what_is_written_is_read_back(void **state)
 	round_trip(&r);
 	r.size_bytes = VOLUME_BYTES_MIN;
 	r.block_bytes = 4096;
+	round_trip(&r);
+	strcpy(r.source, "vm-0@1763852965123456");
+	round_trip(&r);
+	r = sample();
+	strcpy(r.source, "vm-0@1");
+	memset(r.manifest.uuid, 0xbb, 16);
 	round_trip(&r);
 	r.size_bytes = VOLUME_BYTES_MAX;
 	r.block_bytes = 1 << 20;
@@ -97,7 +106,7 @@ static void large_numbers_are_exact(void **state)
 	struct root r = sample();
 
 	for (size_t i = 0; i < ARRAY_SIZE(n); i++) {
-		r.generation = r.sequence = r.created_s = r.manifest_bytes = n[i];
+		r.generation = r.sequence = r.created_s = r.manifest.bytes = n[i];
 		round_trip(&r);
 	}
 }
@@ -132,12 +141,18 @@ static void unparsable_roots_are_not_written(void **state)
 	REFUSED(strcpy(r.owner, "host a"));
 	REFUSED(strcpy(r.owner, "host\"a"));
 	REFUSED(memset(r.owner, 'o', sizeof(r.owner)));
-	REFUSED(r.manifest_bytes = 0);
-	REFUSED(r.manifest_id[20] = '-');
-	REFUSED(r.manifest_id[36] = 'G');
-	REFUSED(r.manifest_id[3] = 'a');
-	REFUSED(r.manifest_id[36] = '\0');
-	REFUSED(strcat(r.manifest_id, "0"));
+	REFUSED(strcpy(r.source, "vm-0"));
+	REFUSED(strcpy(r.source, "vm-0@"));
+	REFUSED(strcpy(r.source, "vm-0@0"));
+	REFUSED(strcpy(r.source, "vm/0@1"));
+	REFUSED(strcpy(r.source, "vm-0@9223372036854775808"));
+	REFUSED(memset(r.source, '1', sizeof(r.source)));
+	REFUSED(r.manifest.bytes = 0);
+	REFUSED(r.manifest.id[20] = '-');
+	REFUSED(r.manifest.id[36] = 'G');
+	REFUSED(r.manifest.id[3] = 'a');
+	REFUSED(r.manifest.id[36] = '\0');
+	REFUSED(strcat(r.manifest.id, "0"));
 #undef REFUSED
 }
 
@@ -212,6 +227,11 @@ static void well_signed_nonsense_is_refused(void **state)
 		{"a0a1a2a3", "A0A1A2A3", -EBADMSG},
 		{"a0a1a2a3", "a0a1a2a", -EBADMSG},
 		{"00042.", "0004.", -EBADMSG},
+		{"\"bytes\":4096", "\"bytes\":4096,\"uuid\":\"x\"", -EBADMSG},
+		{"\"bytes\":4096",
+		 "\"bytes\":4096,\"uuid\":\"00000000-0000-0000-0000-000000000000\"", -EBADMSG},
+		{"\"manifest\":{", "\"source\":7,\"manifest\":{", -EBADMSG},
+		{"\"manifest\":{", "\"source\":\"vm\",\"manifest\":{", -EBADMSG},
 		{"\"bytes\":4096", "\"bytes\":0", -EBADMSG},
 		{"\"nonce\":\"f0", "\"nonce\":\"", -EBADMSG},
 		{"\"manifest\":{", "\"manifest\":[],\"x\":{", -EBADMSG},
@@ -240,7 +260,7 @@ static void unknown_members_are_tolerated(void **state)
 			 0);
 	assert_int_equal(r.generation, 7);
 	assert_int_equal(parse_changed("\"id\":", "\"later\":1.5,\"id\":", &r), 0);
-	assert_string_equal(r.manifest_id, sample().manifest_id);
+	assert_string_equal(r.manifest.id, sample().manifest.id);
 	assert_int_equal(parse_changed("\"version\":1", "\"manifest_x\":7,\"version\":1", &r), 0);
 }
 

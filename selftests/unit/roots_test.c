@@ -400,12 +400,13 @@ static void a_manifest_is_checked_against_the_root(void **state)
 	m->block_bytes = r.block_bytes;
 	m->sequence = 1;
 	assert_int_equal(manifest_encode(m, &buf, &len), 0);
-	snprintf(r.manifest_id, sizeof(r.manifest_id), "%020d.%016d", 1, 2);
-	r.manifest_bytes = len;
-	hash_sha256(buf, len, r.manifest_sha256);
+	memcpy(r.manifest.uuid, r.uuid, sizeof(r.uuid));
+	snprintf(r.manifest.id, sizeof(r.manifest.id), "%020d.%016d", 1, 2);
+	r.manifest.bytes = len;
+	hash_sha256(buf, len, r.manifest.sha256);
 	assert_int_equal(root_create(h.e, &r, 0, 1, etag, &err), 0);
 	assert_int_equal(root_manifest_load(h.e, &r, 1, &got, &err), -ENOENT);
-	manifest_key(r.uuid, r.manifest_id, key, sizeof(key));
+	manifest_key(r.uuid, r.manifest.id, key, sizeof(key));
 	iov = (struct iovec){.iov_base = buf, .iov_len = len};
 	op.type = STORE_PUT;
 	op.key = key;
@@ -422,7 +423,7 @@ static void a_manifest_is_checked_against_the_root(void **state)
 	assert_int_equal(root_manifest_load(h.e, &r, 1, &got, &err), 0);
 	manifest_put(got);
 	harness_fault(&h, "");
-	r.manifest_sha256[0] ^= 1;
+	r.manifest.sha256[0] ^= 1;
 	assert_int_equal(root_manifest_load(h.e, &r, 1, &got, &err), -EBADMSG);
 	assert_non_null(strstr(err.msg, "hash"));
 	free(buf);

@@ -410,7 +410,7 @@ static void zeros_over_zeros_still_advance_the_sequence(void **state)
 	harness_drain(&h);
 	volume_info_read(h.v, &info);
 	assert_int_equal(info.root.sequence, 2);
-	assert_string_equal(info.root.manifest_id, before.root.manifest_id);
+	assert_string_equal(info.root.manifest.id, before.root.manifest.id);
 	write_some(&h, &o, 0, 4096);
 	harness_stop(&h);
 	harness_start(&h);

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* See objects.h. */
+#include "engine/objects.h"
+#include "engine/wire.h"
+
+#define ATTEMPT_NS (10 * NSEC_PER_SEC)
+#define LIST_PAGE  256
+
+uint64_t object_attempt_deadline(uint64_t deadline_ns)
+{
+	return MIN(deadline_ns, now_ns() + ATTEMPT_NS);
+}
+
+uint64_t object_deadline(struct engine *e)
+{
+	return now_ns() + e->cfg.store_timeout_ns;
+}
+
+/* Errors that another attempt within the deadline may cure, for reads. */
+static bool get_again(int res)
+{
+	return res != -ENOENT && res != -EINVAL && res != -ENOMEM && res != -ECANCELED &&
+	       res != -EPROTONOSUPPORT;
+}
+
+int object_get(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
+	       uint64_t op_id, const bool *cancel, int (*use)(const struct store_op *op, void *arg),
+	       void *arg, struct fmt_err *err)
+{
+	struct store_call *c = store_call_new(e->store, STORE_GET, STORE_PRIO_META, volume, op_id);
+	unsigned int bad = 0;
+	int res = -ENOMEM, r;
+
+	if (!c)
+		return fmt_fail(err, -ENOMEM, "%s: out of memory", key);
+	snprintf(c->key, sizeof(c->key), "%s", key);
+	for (unsigned int attempt = 1;; attempt++) {
+		c->op.attempt = attempt;
+		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
+		res = store_call_run(c, cancel);
+		if (res == -ECANCELED)
+			break;
+		if (res) {
+			fmt_fail(err, res, "GET %s: %s (attempt %u)", key, strerror(-res), attempt);
+		} else {
+			res = use(&c->op, arg);
+			if (!res || ++bad > 1)
+				break;
+		}
+		if (!get_again(res))
+			break;
+		r = store_backoff(attempt, deadline_ns, cancel);
+		if (r) {
+			res = r == -ECANCELED ? r : res;
+			break;
+		}
+	}
+	store_call_put(c);
+	return res;
+}
+
+int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
+		  uint64_t op_id, struct fmt_err *err)
+{
+	struct store_call *c =
+		store_call_new(e->store, STORE_DELETE, STORE_PRIO_META, volume, op_id);
+	int res;
+
+	if (!c)
+		return fmt_fail(err, -ENOMEM, "DELETE %s: out of memory", key);
+	snprintf(c->key, sizeof(c->key), "%s", key);
+	for (unsigned int attempt = 1;; attempt++) {
+		c->op.attempt = attempt;
+		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
+		res = store_call_run(c, NULL);
+		if (!res)
+			break;
+		fmt_fail(err, res, "DELETE %s: %s (attempt %u)", key, strerror(-res), attempt);
+		if (!c->op.ambiguous || store_backoff(attempt, deadline_ns, NULL))
+			break;
+	}
+	store_call_put(c);
+	return res;
+}
+
+int object_list(struct engine *e, const char *prefix, int (*fn)(const char *key, void *arg),
+		void *arg, struct fmt_err *err)
+{
+	struct store_list_entry *page = calloc(LIST_PAGE, sizeof(*page));
+	struct store_call *c = store_call_new(e->store, STORE_LIST, STORE_PRIO_META, NULL, 0);
+	uint64_t deadline_ns = object_deadline(e);
+	unsigned int attempt = 1;
+	int res = page && c ? 0 : -ENOMEM;
+
+	if (!res) {
+		snprintf(c->key, sizeof(c->key), "%s", prefix);
+		c->op.entries = page;
+		c->op.max_entries = LIST_PAGE;
+	}
+	while (!res) {
+		c->op.attempt = attempt;
+		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
+		res = store_call_run(c, NULL);
+		if (res) {
+			fmt_fail(err, res, "LIST %s: %s", prefix, strerror(-res));
+			if (get_again(res) && !store_backoff(attempt++, deadline_ns, NULL))
+				res = 0;
+			continue;
+		}
+		for (unsigned int i = 0; !res && i < c->op.nr_entries; i++)
+			res = fn(page[i].key, arg);
+		if (res || !c->op.truncated || !c->op.nr_entries)
+			break;
+		snprintf(c->op.start_after, sizeof(c->op.start_after), "%s",
+			 page[c->op.nr_entries - 1].key);
+		deadline_ns = object_deadline(e);
+		attempt = 1;
+	}
+	if (res == -ENOMEM)
+		fmt_fail(err, res, "LIST %s: out of memory", prefix);
+	store_call_put(c);
+	free(page);
+	return res;
+}

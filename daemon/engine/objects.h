@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Small objects of the store, read and listed with retries until a deadline. Blocking, no state of
+ * its own; any thread that may block.
+ */
+#ifndef GFS_ENGINE_OBJECTS_H
+#define GFS_ENGINE_OBJECTS_H
+
+#include "engine/store_call.h"
+#include "engine/volume_priv.h"
+
+/* Of a whole operation that has none of its own: store_timeout_ns from now. */
+uint64_t object_deadline(struct engine *e);
+/* Of its next attempt: a part of that. */
+uint64_t object_attempt_deadline(uint64_t deadline_ns);
+
+/*
+ * One GET after the other until `use` accepts the bytes (0) or the deadline passes. Bytes it
+ * refuses are fetched once more, in case the transfer was bad. volume: for timing events, may be
+ * NULL. `cancel` (may be NULL) is polled. 0, -ENOENT, -ECANCELED, what `use` said, the store's
+ * error; with a sentence but for -ECANCELED.
+ */
+int object_get(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
+	       uint64_t op_id, const bool *cancel, int (*use)(const struct store_op *op, void *arg),
+	       void *arg, struct fmt_err *err) __must_check;
+/* DELETE until it is definite: 0 also if absent. For keys that are never used again only. */
+int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
+		  uint64_t op_id, struct fmt_err *err) __must_check;
+/*
+ * fn for each key that begins with prefix, in order; an error of it ends the list and is returned.
+ * Each page has the time of object_deadline().
+ */
+int object_list(struct engine *e, const char *prefix, int (*fn)(const char *key, void *arg),
+		void *arg, struct fmt_err *err) __must_check;
+
+#endif
