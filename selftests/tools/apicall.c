@@ -16,7 +16,7 @@
 struct answer {
 	int status; /* of HTTP, or -errno */
 	unsigned int ms;
-	char body[2048];
+	char body[8192];
 };
 
 static struct {
