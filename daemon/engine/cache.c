@@ -18,6 +18,9 @@
 #define BUCKETS_MIN     64u
 #define FREQ_MAX        3
 #define VICTIMS         16
+#define SPARE_MIN       (4 * KiB) /* block sizes: up to 1 MiB */
+#define SPARE_CLASSES   9
+#define SPARE_MAX       (4 * MiB)
 
 enum queue_id { QUEUE_SMALL, QUEUE_MAIN, QUEUE_GHOST, QUEUE_NR };
 
@@ -62,9 +65,67 @@ static size_t buf_alloc_size(uint32_t size)
 	return size >= 4096 ? ROUND_UP((size_t)size, 4096) : ROUND_UP((size_t)size + !size, 64);
 }
 
+/*
+ * Blocks that were evicted wait here, a few, for the next ones. Given back to the allocator they
+ * would lie in the arena of the thread that fetched them, and another thread's arena would grow.
+ */
+static struct {
+	pthread_mutex_t lock;
+	struct cache_buf
+		*free[SPARE_CLASSES]; /* by size; the next one's address lies in its data */
+	uint64_t bytes;
+} spare = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* SPARE_CLASSES: not of a block's size. */
+static unsigned int spare_class(uint32_t size)
+{
+	unsigned int c = 0;
+
+	while (c < SPARE_CLASSES && SPARE_MIN << c != size)
+		c++;
+	return c;
+}
+
+static struct cache_buf *spare_take(uint32_t size)
+{
+	unsigned int c = spare_class(size);
+	struct cache_buf *b;
+
+	if (c == SPARE_CLASSES)
+		return NULL;
+	SCOPED_LOCK(&spare.lock);
+	b = spare.free[c];
+	if (b) {
+		memcpy(&spare.free[c], b->data, sizeof(b));
+		spare.bytes -= size;
+	}
+	return b;
+}
+
+static bool spare_give(struct cache_buf *b)
+{
+	unsigned int c = spare_class(b->size);
+
+	if (c == SPARE_CLASSES)
+		return false;
+	SCOPED_LOCK(&spare.lock);
+	if (spare.bytes + b->size > SPARE_MAX)
+		return false;
+	memcpy(b->data, &spare.free[c], sizeof(b));
+	spare.free[c] = b;
+	spare.bytes += b->size;
+	return true;
+}
+
 struct cache_buf *cache_buf_new(uint32_t size)
 {
-	struct cache_buf *b = malloc(sizeof(*b));
+	struct cache_buf *b = spare_take(size);
+
+	if (b) {
+		b->refs = 1;
+		return b;
+	}
+	b = malloc(sizeof(*b));
 
 	if (!b)
 		return NULL;
@@ -87,6 +148,8 @@ struct cache_buf *cache_buf_get(struct cache_buf *b)
 void cache_buf_put(struct cache_buf *b)
 {
 	if (!b || __atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	if (spare_give(b))
 		return;
 	free(b->data);
 	free(b);

@@ -22,7 +22,7 @@ void engine_config_defaults(struct engine_config *c)
 		.space_wait_ns = 30 * NSEC_PER_SEC,
 		.store_timeout_ns = 30 * NSEC_PER_SEC,
 		.io_slow_ns = NSEC_PER_SEC,
-		.prefetch_blocks = 128,
+		.prefetch_blocks = 512,
 		.zstd_level = 1,
 		.lock_fd = -1,
 	};

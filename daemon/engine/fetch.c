@@ -166,9 +166,47 @@ static struct flight *flight_new(struct fetch_req *r, const struct flight_key *k
 	fl->hash_next = *b;
 	*b = fl;
 	f->nr_flights++;
-	list_add_tail(&fl->node, &f->submitq);
-	pthread_cond_signal(&f->wake);
+	list_init(&fl->node);
 	return fl;
+}
+
+/* Under f->lock: to the dispatcher. */
+static void flight_queue(struct fetcher *f, struct flight *fl)
+{
+	list_add_tail(&fl->node, &f->submitq);
+	__atomic_store_n(&f->submitted, true, __ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&f->plugs, __ATOMIC_SEQ_CST))
+		pthread_cond_signal(&f->wake);
+}
+
+void fetch_plug(struct fetcher *f)
+{
+	__atomic_fetch_add(&f->plugs, 1, __ATOMIC_SEQ_CST);
+}
+
+void fetch_unplug(struct fetcher *f)
+{
+	/* Our own additions are seen by ourselves; another thread that still plugs ends after us.
+	 */
+	if (__atomic_sub_fetch(&f->plugs, 1, __ATOMIC_SEQ_CST) ||
+	    !__atomic_load_n(&f->submitted, __ATOMIC_SEQ_CST))
+		return;
+	pthread_mutex_lock(&f->lock);
+	if (!list_empty(&f->submitq))
+		pthread_cond_signal(&f->wake);
+	pthread_mutex_unlock(&f->lock);
+}
+
+/*
+ * The dispatcher merges what comes together; for a flight that comes alone, and finds few others,
+ * it is only another thread to wake.
+ */
+static bool flight_is_direct(const struct fetch_req *r)
+{
+	const struct fetcher *f = r->f;
+
+	return r->w && r->w->single && f->nr_flights <= FETCH_DIRECT_MAX &&
+	       list_empty(&f->submitq) && !f->backlogged && !f->stop;
 }
 
 /*
@@ -198,8 +236,10 @@ static void index_ahead(struct fetch_req *r, const struct walk *wk)
 		if (flight_find(f, &k))
 			continue;
 		fl = flight_new(r, &k, &other);
-		if (fl)
-			fl->volume = NULL; /* the request may end before this flight does */
+		if (!fl)
+			continue;
+		fl->volume = NULL; /* the request may end before this flight does */
+		flight_queue(f, fl);
 	}
 }
 
@@ -220,34 +260,33 @@ void fetch_req_link(struct fetch_req *r, uint64_t op_id)
 	}
 }
 
-/* Wait for what the walk needs. 0, -EAGAIN: it is cached by now, -errno. */
-static int req_enqueue(struct fetch_req *r, enum walk_result need, const struct walk *wk)
+/*
+ * Under f->lock. Wait for what the walk needs. 0, -EAGAIN: it is cached by now, -errno. *direct:
+ * the caller submits this flight, without the lock.
+ */
+static int req_join(struct fetch_req *r, enum flight_kind kind, const struct flight_key *k,
+		    const struct walk *wk, struct flight **direct)
 {
-	enum flight_kind kind = need == WALK_INDEX ? FLIGHT_INDEX : FLIGHT_BLOCK;
 	struct fetcher *f = r->f;
-	struct flight_key k;
+	struct flight *fl = flight_find(f, k);
 	struct cache_buf *b;
-	struct flight *fl;
 
-	if (kind == FLIGHT_INDEX && (!wk->me->index_len || wk->me->index_len > FETCH_INDEX_MAX))
-		return -EBADMSG;
-	if (kind == FLIGHT_BLOCK && (!wk->e.clen || wk->e.clen > 2 * r->m->block_bytes))
-		return -EBADMSG;
-	flight_key_make(&k, kind, wk->me, &wk->e);
-	SCOPED_LOCK(&f->lock);
-	fl = flight_find(f, &k);
 	if (!fl) {
 		/* A flight fills the cache before it leaves the table: absent from both means
 		 * nobody fetches it. */
-		b = cache_peek(kind == FLIGHT_INDEX ? f->indexes : f->blocks, k.sha256);
+		b = cache_peek(kind == FLIGHT_INDEX ? f->indexes : f->blocks, k->sha256);
 		if (b && (kind == FLIGHT_INDEX || b->size == r->m->block_bytes)) {
 			cache_buf_put(b);
 			return -EAGAIN;
 		}
 		cache_buf_put(b);
-		fl = flight_new(r, &k, wk);
+		fl = flight_new(r, k, wk);
 		if (!fl)
 			return -ENOMEM;
+		if (flight_is_direct(r))
+			*direct = fl;
+		else
+			flight_queue(f, fl);
 		if (kind == FLIGHT_INDEX)
 			index_ahead(r, wk);
 	} else if (r->w && !__atomic_load_n(&fl->demand, __ATOMIC_RELAXED)) {
@@ -259,6 +298,31 @@ static int req_enqueue(struct fetch_req *r, enum walk_result need, const struct 
 	list_add_tail(&r->node, &fl->waiters);
 	fetch_req_link(r, fl->get_op_id);
 	return 0;
+}
+
+/* The same, complete; r may be gone if it is 0. */
+static int req_enqueue(struct fetch_req *r, enum walk_result need, const struct walk *wk)
+{
+	enum flight_kind kind = need == WALK_INDEX ? FLIGHT_INDEX : FLIGHT_BLOCK;
+	struct flight *direct = NULL;
+	struct fetcher *f = r->f;
+	struct flight_key k;
+	int res;
+
+	if (kind == FLIGHT_INDEX && (!wk->me->index_len || wk->me->index_len > FETCH_INDEX_MAX))
+		return -EBADMSG;
+	if (kind == FLIGHT_BLOCK && (!wk->e.clen || wk->e.clen > 2 * r->m->block_bytes))
+		return -EBADMSG;
+	flight_key_make(&k, kind, wk->me, &wk->e);
+	pthread_mutex_lock(&f->lock);
+	res = req_join(r, kind, &k, wk, &direct);
+	pthread_mutex_unlock(&f->lock);
+	if (direct && !fetch_flight_submit(f, direct)) {
+		pthread_mutex_lock(&f->lock);
+		flight_queue(f, direct);
+		pthread_mutex_unlock(&f->lock);
+	}
+	return res;
 }
 
 static void req_end(struct fetch_req *r, struct cache_buf *buf, int res)
@@ -358,6 +422,8 @@ void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res)
 	stop = f->stop;
 	pthread_mutex_unlock(&f->lock);
 
+	/* Those that waited for an index all want blocks now. */
+	fetch_plug(f);
 	list_for_each_entry_safe (r, n, &waiters, node) {
 		if (!res && r->want == WANT_BLOCK && fl->key.kind == FLIGHT_BLOCK)
 			req_end(r, cache_buf_get(buf), 0);
@@ -368,6 +434,7 @@ void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res)
 		else
 			req_end(r, NULL, reader_error(res));
 	}
+	fetch_unplug(f);
 	cache_buf_put(buf);
 	free(fl);
 	pthread_mutex_lock(&f->lock);
@@ -491,7 +558,9 @@ struct fetcher *fetcher_create(struct store *store, struct cache *blocks, struct
 	if (!f)
 		return NULL;
 	cache_stats_read(blocks, &cs);
-	f->ahead_bytes = cs.budget_bytes / 16;
+	/* What the cache gives to new blocks when it is full of used ones: no more, or blocks leave
+	 * before they are read. */
+	f->ahead_bytes = cs.budget_bytes / 10;
 	f->store = store;
 	f->blocks = blocks;
 	f->indexes = indexes;
@@ -523,6 +592,7 @@ void fetcher_destroy(struct fetcher *f)
 	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
 	pthread_join(f->dispatcher, NULL);
+	fetch_spare_free(f);
 	list_for_each_entry_safe (job, n, &f->ahead, node) {
 		manifest_put(job->m);
 		free(job);

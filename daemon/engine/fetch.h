@@ -40,6 +40,8 @@ struct fetch_wait {
 	uint64_t op_id;
 	const char *volume; /* for timing events; valid until done; may be NULL */
 	uint32_t span;      /* open until done, linked to the GET that serves it; 0 = none */
+	bool single; /* the caller asks for no other block now: nothing to merge with, no need to
+			wait */
 };
 
 /* Borrow all three for its lifetime. */
@@ -57,6 +59,13 @@ void fetcher_destroy(struct fetcher *f);
  */
 int fetch_block(struct fetcher *f, struct manifest *m, uint64_t block, struct fetch_wait *w,
 		struct cache_buf **buf) __must_check;
+/*
+ * Between these two the calling thread asks for several blocks: what they miss is merged into as
+ * few GETs as their places allow, and leaves with the second call at the latest. Any thread; the
+ * first takes no lock, the second only after a miss. May be nested.
+ */
+void fetch_plug(struct fetcher *f);
+void fetch_unplug(struct fetcher *f);
 /* Blocking form for background threads. */
 int fetch_block_sync(struct fetcher *f, struct manifest *m, uint64_t block, uint64_t op_id,
 		     struct cache_buf **buf) __must_check;

@@ -15,13 +15,23 @@
 #define ATTEMPT_MIN_NS (1 * NSEC_PER_SEC)
 #define ATTEMPTS       3 /* of timeout_ns, when each one hangs */
 
+#define VERIFY_JOBS 8
+
+struct verify_job {
+	struct pool_job job;
+	struct get *g;
+};
+
 /* One range GET and the flights it serves. */
 struct get {
 	struct store_op op;
 	char key[STORE_KEY_MAX];
 	struct fetcher *f;
-	int refs; /* atomic: one for each flight that still reads buf */
+	int refs; /* atomic: one for each flight that still reads op.buf */
+	int jobs; /* atomic: those that still look for a flight; the last one frees this */
 	uint64_t cost;
+	struct verify_job job[VERIFY_JOBS];
+	uint32_t next; /* atomic: flight to be verified by a job that has ended its own */
 	uint32_t nr;
 	struct flight *flight[];
 };
@@ -36,6 +46,7 @@ static bool flight_demand(const struct flight *fl)
 	return __atomic_load_n(&fl->demand, __ATOMIC_RELAXED);
 }
 
+/* A flight no longer reads the buffer, and is about to end: the fetcher may go away with it. */
 static void get_put(struct get *g)
 {
 	struct fetcher *f = g->f;
@@ -43,12 +54,15 @@ static void get_put(struct get *g)
 	if (__atomic_sub_fetch(&g->refs, 1, __ATOMIC_ACQ_REL))
 		return;
 	__atomic_fetch_sub(&f->stats.inflight_bytes, g->cost, __ATOMIC_RELAXED);
-	free(g->op.buf);
-	free(g);
 	pthread_mutex_lock(&f->lock);
+	if (fetch_spare_put(f, g->op.buf, g->op.len))
+		g->op.buf = NULL;
 	f->room = true;
-	pthread_cond_signal(&f->wake);
+	if (f->backlogged)
+		pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
+	free(g->op.buf);
+	g->op.buf = NULL;
 }
 
 /* Once per pack: the same bad object is met again at every read. */
@@ -160,10 +174,8 @@ static int flight_verify(struct flight *fl, const void *stored, struct cache_buf
 	return 0;
 }
 
-/* Compute pool. */
-static void flight_verify_job(struct pool_job *job)
+static void flight_verify_and_end(struct flight *fl)
 {
-	struct flight *fl = container_of(job, struct flight, job);
 	struct fmt_err err = {"the content does not match its hash"};
 	struct get *g = fl->get;
 	struct cache_buf *buf = NULL;
@@ -177,44 +189,63 @@ static void flight_verify_job(struct pool_job *job)
 		flight_bad(fl, res, err.msg);
 }
 
+/* Compute pool: a few jobs share the flights of a GET, for one each would be a wake-up each. */
+static void get_verify_job(struct pool_job *job)
+{
+	struct verify_job *vj = container_of(job, struct verify_job, job);
+	struct get *g = vj->g;
+	uint32_t i = (uint32_t)(vj - g->job);
+
+	for (; i < g->nr; i = __atomic_fetch_add(&g->next, 1, __ATOMIC_RELAXED))
+		flight_verify_and_end(g->flight[i]);
+	if (!__atomic_sub_fetch(&g->jobs, 1, __ATOMIC_ACQ_REL))
+		free(g);
+}
+
 /* A store's thread. */
 static void get_done(struct store_op *op)
 {
 	struct get *g = op->ctx;
 	struct fetcher *f = g->f;
-	struct list_head flights;
-	struct flight *fl, *n;
 	int res = op->res;
 
 	if (!res && op->size_out != op->len)
 		res = op->object_size < op->off + op->len ? -ERANGE : -ENODATA;
 	if (!res)
 		fetch_count(&f->stats.get_bytes, op->len);
-	list_init(&flights);
-	for (uint32_t i = 0; i < g->nr; i++)
-		list_add_tail(&g->flight[i]->node, &flights);
-	if (res) {
-		/* Before the last flight ends: the fetcher may go away with it. */
-		__atomic_store_n(&g->refs, 1, __ATOMIC_RELAXED);
-		get_put(g);
-	}
-	list_for_each_entry_safe (fl, n, &flights, node) {
-		list_del(&fl->node);
-		if (!res) {
-			fl->job.run = flight_verify_job;
-			pool_submit(f->compute, &fl->job);
-		} else {
-			fl->get = NULL;
-			flight_failed(fl, res);
+	if (!res) {
+		struct pool *compute = f->compute;
+		uint32_t jobs = MIN(g->nr, VERIFY_JOBS);
+
+		/*
+		 * Each begins with a flight of its own, so that while one is not submitted yet a
+		 * flight has not ended, and fetcher and pool are there.
+		 */
+		g->jobs = (int)jobs;
+		g->next = jobs;
+		for (uint32_t i = 0; i < jobs; i++) {
+			g->job[i].g = g;
+			g->job[i].job.run = get_verify_job;
+			pool_submit(compute, &g->job[i].job);
 		}
+		return;
 	}
+	__atomic_store_n(&g->refs, 1, __ATOMIC_RELAXED);
+	get_put(g);
+	for (uint32_t i = 0; i < g->nr; i++) {
+		g->flight[i]->get = NULL;
+		flight_failed(g->flight[i], res);
+	}
+	free(g);
 }
 
-/* ---- dispatcher's thread ---- */
+/* ---- GETs ---- */
 
+/* What a GET holds until it is verified: a verified block is the cache's, an index is parsed
+ * beside. */
 static uint64_t flight_cost(const struct flight *fl)
 {
-	return fl->len + (fl->key.kind == FLIGHT_BLOCK ? fl->block_bytes : fl->len);
+	return fl->key.kind == FLIGHT_BLOCK ? fl->len : 2 * (uint64_t)fl->len;
 }
 
 /* By place, so that what can share a GET is adjacent. */
@@ -273,53 +304,91 @@ static unsigned int flight_attempt(const struct flight *fl)
 	return fl->attempts + fl->bad + 1;
 }
 
-static void group_submit(struct fetcher *f, const struct fetch_group *gr, enum store_prio prio,
-			 uint64_t cost)
+/* A GET that brings `nr` flights, which are in no list, in the order of their places. NULL: no
+ * memory. */
+static struct get *get_new(struct fetcher *f, struct flight **member, uint32_t nr,
+			   enum store_prio prio, uint64_t cost)
 {
-	struct flight **member = &f->form[gr->first];
-	const struct flight *last = member[gr->nr - 1];
+	const struct flight *first = member[0], *last = member[nr - 1];
 	uint64_t now = now_ns(), attempt = MAX(f->cfg.timeout_ns / ATTEMPTS, ATTEMPT_MIN_NS);
-	struct get *g = calloc(1, sizeof(*g) + gr->nr * sizeof(g->flight[0]));
+	struct get *g = calloc(1, sizeof(*g) + nr * sizeof(g->flight[0]));
 
-	if (g) {
-		g->op.len = last->off + last->len - member[0]->off;
-		g->op.buf = malloc(g->op.len);
-	}
-	if (!g || !g->op.buf) {
+	if (!g)
+		return NULL;
+	g->op.len = last->off + last->len - first->off;
+	g->op.buf = fetch_spare_get(f, g->op.len);
+	if (!g->op.buf) {
 		free(g);
-		for (uint32_t i = 0; i < gr->nr; i++) {
-			list_del(&member[i]->node);
-			fetch_flight_end(member[i], NULL, -ENOMEM);
-		}
-		return;
+		return NULL;
 	}
 	g->f = f;
-	g->refs = (int)gr->nr;
-	g->nr = gr->nr;
+	g->refs = (int)nr;
+	g->nr = nr;
 	g->cost = cost;
 	g->op.type = STORE_GET;
 	g->op.prio = prio;
 	g->op.key = g->key;
-	pack_key(member[0]->me.chunk, member[0]->me.pack_id, g->key, sizeof(g->key));
-	g->op.op_id = member[0]->op_id;
-	g->op.volume = member[0]->volume;
-	g->op.off = member[0]->off;
+	pack_key(first->me.chunk, first->me.pack_id, g->key, sizeof(g->key));
+	g->op.op_id = first->op_id;
+	g->op.volume = first->volume;
+	g->op.off = first->off;
 	g->op.buf_size = g->op.len;
 	g->op.deadline_ns = now + attempt;
 	g->op.done = get_done;
 	g->op.ctx = g;
-	for (uint32_t i = 0; i < gr->nr; i++) {
-		list_del(&member[i]->node);
+	for (uint32_t i = 0; i < nr; i++) {
 		member[i]->get = g;
 		g->flight[i] = member[i];
 		g->op.attempt = MAX(g->op.attempt, flight_attempt(member[i]));
 		g->op.deadline_ns = MIN(g->op.deadline_ns, flight_deadline(member[i]));
 	}
+	return g;
+}
+
+/* It may be gone when this returns, with its flights. */
+static void get_submit(struct get *g)
+{
+	struct fetcher *f = g->f;
+
 	fetch_count(&f->stats.gets, 1);
-	fetch_count(&f->stats.coalesced, gr->nr - 1);
-	fetch_count(&f->stats.inflight_bytes, cost);
+	fetch_count(&f->stats.coalesced, g->nr - 1);
+	fetch_count(&f->stats.inflight_bytes, g->cost);
 	get_link(g);
 	store_submit(f->store, &g->op);
+}
+
+bool fetch_flight_submit(struct fetcher *f, struct flight *fl)
+{
+	uint64_t used = __atomic_load_n(&f->stats.inflight_bytes, __ATOMIC_RELAXED);
+	uint64_t cost = flight_cost(fl);
+	struct get *g;
+
+	if (used + cost > FETCH_INFLIGHT_MAX / 2)
+		return false;
+	g = get_new(f, &fl, 1, STORE_PRIO_READ, cost);
+	if (!g)
+		return false;
+	get_submit(g);
+	return true;
+}
+
+/* ---- dispatcher's thread ---- */
+
+static void group_submit(struct fetcher *f, const struct fetch_group *gr, enum store_prio prio,
+			 uint64_t cost)
+{
+	struct flight **member = &f->form[gr->first];
+	struct get *g;
+
+	for (uint32_t i = 0; i < gr->nr; i++)
+		list_del(&member[i]->node);
+	g = get_new(f, member, gr->nr, prio, cost);
+	if (g) {
+		get_submit(g);
+		return;
+	}
+	for (uint32_t i = 0; i < gr->nr; i++)
+		fetch_flight_end(member[i], NULL, -ENOMEM);
 }
 
 /* Drop what is too late. Returns when to look again (0 = nothing waits for time). */
@@ -400,7 +469,9 @@ static void ahead_run(struct fetcher *f, struct list_head *jobs, bool stop)
 
 static bool dispatcher_idle(struct fetcher *f, uint64_t next)
 {
-	if (!list_empty(&f->submitq) || !list_empty(&f->ahead))
+	if (!list_empty(&f->submitq) && !__atomic_load_n(&f->plugs, __ATOMIC_SEQ_CST))
+		return false;
+	if ((f->spare_put_ns && !f->spare_timed) || !list_empty(&f->ahead))
 		return false;
 	if (f->stop && (!f->nr_flights || !list_empty(&f->backlog)))
 		return false;
@@ -420,6 +491,7 @@ static void *dispatcher_run(void *arg)
 		struct list_head fresh, jobs;
 
 		pthread_mutex_lock(&f->lock);
+		f->backlogged = !list_empty(&f->backlog);
 		while (dispatcher_idle(f, next))
 			cond_wait_until(&f->wake, &f->lock, next);
 		stop = f->stop;
@@ -430,7 +502,11 @@ static void *dispatcher_run(void *arg)
 		f->room = false;
 		f->nr_ahead = 0;
 		list_splice_init(&f->ahead, &jobs);
-		list_splice_init(&f->submitq, &fresh);
+		list_init(&fresh);
+		if (stop || !__atomic_load_n(&f->plugs, __ATOMIC_SEQ_CST)) {
+			list_splice_init(&f->submitq, &fresh);
+			__atomic_store_n(&f->submitted, false, __ATOMIC_RELAXED);
+		}
 		while (!list_empty(&fresh)) {
 			struct list_head *node = fresh.next;
 
@@ -444,6 +520,7 @@ static void *dispatcher_run(void *arg)
 		backlog_submit(f, now, true);
 		backlog_submit(f, now, false);
 		ahead_run(f, &jobs, stop);
+		next = fetch_spare_tick(f, now, next);
 	}
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside of the fetcher, shared by fetch.c (requests and flights), fetch_get.c (the dispatcher,
- * GETs, retries, verification) and fetch_stream.c (read-ahead).
+ * GETs, retries, verification), fetch_spare.c (their buffers) and fetch_stream.c (read-ahead).
  *
  * A request (struct fetch_req) wants one block or one pack index. What is not cached is brought by
  * a flight (struct flight), one per index and per block of a pack, however many requests wait for
@@ -14,13 +14,18 @@
 
 #include "engine/fetch.h"
 
-#define FETCH_INFLIGHT_MAX  (64 * MiB) /* of GETs: stored and decoded bytes */
-#define FETCH_INDEX_MAX     (4 * MiB)  /* 32768 blocks of a chunk take less */
-#define FETCH_GAP_MAX       (32 * KiB) /* unwanted bytes worth reading to save a GET */
-#define FETCH_AHEAD_GET_MAX (1 * MiB)  /* one GET of read-ahead */
-#define FETCH_FORM_MAX      1024       /* flights considered together */
-#define FETCH_AHEAD_JOBS    64         /* queued read-ahead jobs */
-#define FETCH_INDEX_AHEAD   8          /* indexes of one chunk asked for at once */
+#define FETCH_INFLIGHT_MAX  (64 * MiB)         /* of GETs: bytes not verified yet */
+#define FETCH_INDEX_MAX     (4 * MiB)          /* 32768 blocks of a chunk take less */
+#define FETCH_GAP_MAX       (32 * KiB)         /* unwanted bytes worth reading to save a GET */
+#define FETCH_AHEAD_GET_MAX (2 * MiB)          /* one GET of read-ahead */
+#define FETCH_SPARE_MAX     (16 * MiB)         /* buffers that wait for another GET */
+#define FETCH_SPARE_NS      (2 * NSEC_PER_SEC) /* so long at least */
+#define FETCH_SPARE_MIN     (64 * KiB)         /* of the first class; each has twice the size */
+#define FETCH_SPARE_CLASSES 7
+#define FETCH_DIRECT_MAX    4    /* flights, up to which one leaves without the dispatcher */
+#define FETCH_FORM_MAX      1024 /* flights considered together */
+#define FETCH_AHEAD_JOBS    64   /* queued read-ahead jobs */
+#define FETCH_INDEX_AHEAD   8    /* indexes of one chunk asked for at once */
 #define FLIGHT_BUCKETS      1024
 #define FETCH_WORTH_NS      (20 * NSEC_PER_MSEC) /* with less time left, no new attempt is made */
 #define STREAM_SETS         64
@@ -101,6 +106,11 @@ struct stream {
 	uint64_t tick;   /* of the last use */
 };
 
+/* A buffer that waits for another GET; lies in the buffer. */
+struct fetch_spare {
+	struct fetch_spare *next;
+};
+
 struct fetcher {
 	struct store *store;
 	struct cache *blocks, *indexes;
@@ -113,11 +123,17 @@ struct fetcher {
 	pthread_cond_t wake;  /* the dispatcher */
 	struct flight *bucket[FLIGHT_BUCKETS];
 	struct list_head submitq;
+	bool submitted;         /* atomic: something was added to submitq */
+	int plugs;              /* atomic: threads that are about to add more */
 	struct list_head ahead; /* struct ahead_job */
 	uint32_t nr_ahead, nr_flights;
 	uint64_t seq;
-	bool room; /* bytes in flight ended */
+	bool room;       /* bytes in flight ended */
+	bool backlogged; /* flights wait for room, and the dispatcher sleeps: wake it */
 	bool stop;
+	struct fetch_spare *spare[FETCH_SPARE_CLASSES];
+	uint64_t spare_bytes, spare_put_ns; /* of the last one; 0 = there are none */
+	bool spare_timed;                   /* the dispatcher looks at them in time */
 
 	pthread_t dispatcher;
 	struct list_head backlog; /* dispatcher's own */
@@ -151,12 +167,30 @@ void fetch_req_link(struct fetch_req *r, uint64_t op_id);
 
 /* fetch_get.c */
 
+/*
+ * Send a GET for one flight that is in no list, without the dispatcher. Any thread, no lock held;
+ * true: the flight may be gone. False: there is no room or no memory now.
+ */
+bool fetch_flight_submit(struct fetcher *f, struct flight *fl) __must_check;
 /* Start f->dispatcher. After f->stop was set it ends when no flight is left. -errno. */
 int fetch_dispatcher_start(struct fetcher *f) __must_check;
 /* Parse and check an index section into a value for the index cache. -EBADMSG and so on. */
 int fetch_index_load(const void *raw, size_t len, const struct manifest_entry *me,
 		     uint32_t block_bytes, struct cache_buf **out,
 		     struct fmt_err *err) __must_check;
+
+/* fetch_spare.c */
+
+/* A buffer of at least len bytes, or NULL; free() does for it too. */
+void *fetch_spare_get(struct fetcher *f, uint64_t len);
+/* Under f->lock: keep buf, which was got for len bytes. False: the caller frees it. */
+bool fetch_spare_put(struct fetcher *f, void *buf, uint64_t len) __must_check;
+/*
+ * Free them if no GET gave one back for FETCH_SPARE_NS; dispatcher's thread. Returns when to look
+ * again, at `next` (0 = never) at the latest.
+ */
+uint64_t fetch_spare_tick(struct fetcher *f, uint64_t now, uint64_t next);
+void fetch_spare_free(struct fetcher *f);
 
 /* fetch_stream.c: a reader asked for this block; may queue read-ahead. Never blocks. */
 void fetch_stream_note(struct fetcher *f, struct manifest *m, uint64_t block);

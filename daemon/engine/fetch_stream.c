@@ -60,6 +60,14 @@ static void ahead_queue(struct fetcher *f, struct manifest *m, uint64_t block, u
 	}
 }
 
+/* Blocks that must be missing before more are asked for: a whole GET, but no more than half. */
+static uint32_t ahead_step(const struct fetcher *f, const struct manifest *m, uint32_t window)
+{
+	uint32_t get = MIN(f->cfg.max_get_bytes, FETCH_AHEAD_GET_MAX) / m->block_bytes;
+
+	return MIN(get, window / 2);
+}
+
 void fetch_stream_note(struct fetcher *f, struct manifest *m, uint64_t block)
 {
 	uint64_t nr_blocks = DIV_ROUND_UP(m->size_bytes, m->block_bytes);
@@ -78,7 +86,7 @@ void fetch_stream_note(struct fetcher *f, struct manifest *m, uint64_t block)
 	if (st->run <= STREAM_RUN)
 		goto out;
 	st->ahead = MAX(st->ahead, st->next);
-	if (st->window && st->ahead - st->next > st->window / 2)
+	if (st->window && st->ahead - st->next > st->window - ahead_step(f, m, st->window))
 		goto out; /* far enough ahead */
 	st->window = (uint32_t)MIN(st->window ? st->window * 2 : STREAM_WINDOW, most);
 	from = st->ahead;

@@ -580,6 +580,7 @@ static void read_store(struct lane *lane, struct gfs_seg *seg)
 	seg->fetch.waits = store_waits;
 	seg->fetch.op_id = req->op_id;
 	seg->fetch.volume = lane->v->root.name;
+	seg->fetch.single = req->segs == &req->seg0;
 	r = fetch_block(lane->v->e->fetcher, req->lv->view->manifest,
 			pos / lane->v->root.block_bytes, &seg->fetch, &buf);
 	if (r == -EINPROGRESS)
@@ -609,6 +610,7 @@ static void read_seg(struct lane *lane, struct gfs_seg *seg, enum source src)
 
 static void read_start(struct lane *lane, struct gfs_req *req)
 {
+	struct fetcher *f = lane->v->e->fetcher;
 	const struct view *vw = req->lv->view;
 	uint64_t end = req->sector + req->nsectors;
 	struct {
@@ -638,8 +640,13 @@ static void read_start(struct lane *lane, struct gfs_req *req)
 		seg->len = runs[i].n * SECTOR_SIZE;
 		off += seg->len;
 	}
+	/* The request may be gone with its last segment. */
+	if (nr > 1)
+		fetch_plug(f);
 	for (uint32_t i = 0; i < nr; i++)
 		read_seg(lane, &req->segs[i], runs[i].src);
+	if (nr > 1)
+		fetch_unplug(f);
 }
 
 /* ---- entry ---- */

@@ -13,14 +13,10 @@
  *
  * The reference verifies and stores nothing. One thread.
  */
-#include "selftests/tools/tool.h"
+#include "selftests/bench/cold_reference.h"
 
-#include <curl/curl.h>
 #include <getopt.h>
 
-#include "store/s3_priv.h"
-
-#define LIST_PAGE    500
 #define READ_BYTES   (1 * MiB)
 #define RANDOM_BYTES 4096
 
@@ -30,217 +26,7 @@ static struct {
 	unsigned int connections;
 } o = {.bytes = 32 * MiB, .piece = 4 * MiB, .pairs = 10, .connections = 8, .block = 64 * KiB};
 
-struct piece {
-	char *path; /* encoded */
-	uint64_t off, len;
-};
-
-static struct piece *pieces;
-static size_t nr_pieces, room_pieces, next_piece;
-static struct s3_target target;
-static struct s3_creds creds;
-
-static void pieces_add(const struct store_list_entry *e)
-{
-	for (uint64_t off = 0; off < e->size; off += o.piece) {
-		char *path = s3_path(&target, e->key);
-
-		/* All of the same length: the rest of an object is left out. */
-		if (e->size - off < o.piece) {
-			free(path);
-			break;
-		}
-		if (nr_pieces == room_pieces) {
-			room_pieces = room_pieces ? 2 * room_pieces : 1024;
-			pieces = realloc(pieces, room_pieces * sizeof(*pieces));
-		}
-		if (!pieces || !path)
-			errx(EXIT_USE, "out of memory");
-		pieces[nr_pieces++] = (struct piece){path, off, o.piece};
-	}
-}
-
-static void pieces_list(void)
-{
-	struct store_list_entry *page = zalloc_or_die(LIST_PAGE, sizeof(*page));
-	struct store_op op = {
-		.type = STORE_LIST,
-		.prio = STORE_PRIO_META,
-		.key = "chunks/",
-		.entries = page,
-		.max_entries = LIST_PAGE,
-	};
-	char msg[512];
-	struct store *s;
-
-	if (store_open(o.store, NULL, &s, msg, sizeof(msg)))
-		errx(EXIT_USE, "%s", msg);
-	do {
-		int r = store_run(s, &op);
-
-		if (r)
-			errx(EXIT_USE, "LIST: %s", strerror(-r));
-		for (unsigned int i = 0; i < op.nr_entries; i++)
-			pieces_add(&page[i]);
-		if (op.nr_entries)
-			snprintf(op.start_after, sizeof(op.start_after), "%s",
-				 page[op.nr_entries - 1].key);
-	} while (op.truncated);
-	store_close(s);
-	free(page);
-	if (!nr_pieces)
-		errx(EXIT_USE, "%s holds no pack of %llu bytes", o.store,
-		     (unsigned long long)o.piece);
-}
-
-/* ---- reference ---- */
-
-struct download {
-	CURL *easy;
-	struct curl_slist *headers;
-	uint64_t got, want;
-};
-
-static size_t drop(char *data, size_t size, size_t n, void *arg)
-{
-	struct download *d = arg;
-
-	d->got += size * n;
-	return size * n;
-}
-
-static void header(struct download *d, const char *name, const char *value)
-{
-	char line[S3_AUTH_LEN + 64];
-
-	snprintf(line, sizeof(line), "%s: %s", name, value);
-	d->headers = curl_slist_append(d->headers, line);
-	if (!d->headers)
-		errx(EXIT_USE, "out of memory");
-}
-
-static void sign(struct download *d, const struct piece *p, const char *range)
-{
-	static const char payload[] =
-		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-	char date[S3_DATE_LEN], auth[S3_AUTH_LEN];
-	const struct s3_header headers[] = {
-		{"host", target.host},
-		{"range", range},
-		{"x-amz-content-sha256", payload},
-		{"x-amz-date", date},
-	};
-	struct s3_sign_in in = {
-		.method = "GET",
-		.path = p->path,
-		.query = "",
-		.headers = headers,
-		.nr_headers = ARRAY_SIZE(headers),
-		.payload = payload,
-		.region = target.region,
-		.date = date,
-	};
-
-	s3_date(time(NULL), date);
-	if (s3_sign(&in, &creds, auth))
-		errx(EXIT_USE, "cannot sign");
-	for (size_t i = 1; i < ARRAY_SIZE(headers); i++)
-		header(d, headers[i].name, headers[i].value);
-	header(d, "authorization", auth);
-}
-
-/* The next piece in turn, or the one given. */
-static void download_start(CURLM *multi, struct download *d, const struct piece *p)
-{
-	char url[2048], range[64];
-
-	curl_slist_free_all(d->headers);
-	d->headers = NULL;
-	d->got = 0;
-	d->want = p->len;
-	snprintf(url, sizeof(url), "%s%s", target.base, p->path);
-	snprintf(range, sizeof(range), "bytes=%llu-%llu", (unsigned long long)p->off,
-		 (unsigned long long)(p->off + p->len - 1));
-	sign(d, p, range);
-	curl_easy_setopt(d->easy, CURLOPT_URL, url);
-	curl_easy_setopt(d->easy, CURLOPT_HTTPHEADER, d->headers);
-	if (curl_multi_add_handle(multi, d->easy))
-		errx(EXIT_USE, "curl_multi_add_handle");
-}
-
-static CURLM *multi;
-static struct download *downloads;
-
-static void reference_init(void)
-{
-	multi = curl_multi_init();
-	downloads = zalloc_or_die(o.connections, sizeof(*downloads));
-	for (unsigned int i = 0; i < o.connections; i++) {
-		struct download *d = &downloads[i];
-
-		d->easy = curl_easy_init();
-		if (!multi || !d->easy)
-			errx(EXIT_USE, "out of memory");
-		curl_easy_setopt(d->easy, CURLOPT_WRITEFUNCTION, drop);
-		curl_easy_setopt(d->easy, CURLOPT_WRITEDATA, d);
-		curl_easy_setopt(d->easy, CURLOPT_PRIVATE, d);
-		curl_easy_setopt(d->easy, CURLOPT_BUFFERSIZE, 512 * 1024L);
-		curl_easy_setopt(d->easy, CURLOPT_TCP_NODELAY, 1L);
-		curl_easy_setopt(d->easy, CURLOPT_NOSIGNAL, 1L);
-		curl_easy_setopt(d->easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-	}
-}
-
-static const struct piece *piece_next(void)
-{
-	return &pieces[next_piece++ % nr_pieces];
-}
-
-static void download_check(const struct download *d, CURLcode code)
-{
-	long status = 0;
-
-	curl_easy_getinfo(d->easy, CURLINFO_RESPONSE_CODE, &status);
-	if (code || status / 100 != 2 || d->got != d->want)
-		errx(EXIT_BROKEN, "download: %s, status %ld, %llu of %llu bytes",
-		     curl_easy_strerror(code), status, (unsigned long long)d->got,
-		     (unsigned long long)d->want);
-}
-
-/* Downloads `count` pieces; the time of it in ns. */
-static uint64_t reference(size_t count)
-{
-	uint64_t start = now_ns();
-	size_t running = MIN(count, (size_t)o.connections), started = running;
-	int n;
-
-	for (size_t i = 0; i < running; i++)
-		download_start(multi, &downloads[i], piece_next());
-	while (running) {
-		CURLMsg *m;
-
-		if (curl_multi_perform(multi, &n))
-			errx(EXIT_USE, "curl_multi_perform");
-		while ((m = curl_multi_info_read(multi, &n))) {
-			struct download *d;
-
-			curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&d);
-			download_check(d, m->data.result);
-			curl_multi_remove_handle(multi, d->easy);
-			running--;
-			if (started < count) {
-				download_start(multi, d, piece_next());
-				started++;
-				running++;
-			}
-		}
-		if (running && curl_multi_poll(multi, NULL, 0, 60000, &n))
-			errx(EXIT_USE, "curl_multi_poll");
-	}
-	return now_ns() - start;
-}
-
-/* ---- ours ---- */
+static struct reference reference;
 
 static int device;
 static char *buf;
@@ -254,11 +40,6 @@ static uint64_t read_at(uint64_t off, size_t len)
 		errx(EXIT_BROKEN, "%s: %zu bytes at %llu: %s", o.device, len,
 		     (unsigned long long)off, strerror(-r));
 	return now_ns() - start;
-}
-
-static double mib_per_s(uint64_t bytes, uint64_t ns)
-{
-	return (double)bytes / (double)MiB / ((double)ns / (double)NSEC_PER_SEC);
 }
 
 static void seq(uint64_t size)
@@ -275,42 +56,30 @@ static void seq(uint64_t size)
 		}
 		ours = now_ns() - start;
 		printf("%.2f %.2f\n", mib_per_s(o.bytes, ours),
-		       mib_per_s(count * o.piece, reference(count)));
+		       mib_per_s(count * o.piece, reference_run(&reference, count)));
 		fflush(stdout);
 	}
 }
 
-/* A walk over all blocks that meets each once: a step that shares no factor with their number. */
+/* A walk over all blocks that meets each once. */
 static void random_reads(uint64_t size)
 {
-	uint64_t blocks = size / o.block, step = (blocks * 5 / 8) | 1;
+	uint64_t blocks = size / o.block, step = reference_stride(blocks);
 	uint64_t block = o.seed % blocks;
 
-	while (true) {
-		uint64_t a = step, b = blocks;
-
-		while (b) {
-			uint64_t t = a % b;
-
-			a = b;
-			b = t;
-		}
-		if (a == 1)
-			break;
-		step += 2;
-	}
 	if (o.first + o.pairs > blocks)
 		errx(EXIT_USE, "%s has %llu blocks only", o.device, (unsigned long long)blocks);
-	next_piece = o.seed;
+	reference.next_piece = o.seed;
 	for (uint64_t i = 0; i < o.first + o.pairs; i++) {
 		uint64_t ours;
 
 		block = (block + step) % blocks;
-		next_piece = (next_piece + step) % nr_pieces;
+		reference.next_piece = (reference.next_piece + step) % reference.nr_pieces;
 		if (i < o.first)
 			continue;
 		ours = read_at(block * o.block + RANDOM_BYTES, RANDOM_BYTES);
-		printf("%.1f %.1f\n", (double)ours / 1e3, (double)reference(1) / 1e3);
+		printf("%.1f %.1f\n", (double)ours / 1e3,
+		       (double)reference_run(&reference, 1) / 1e3);
 	}
 }
 
@@ -385,9 +154,6 @@ static void options_parse(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
-	const struct store_s3_options none = {0};
-	struct s3_creds_source source;
-	char msg[512];
 	uint64_t size;
 	bool is_block;
 
@@ -400,21 +166,12 @@ int main(int argc, char **argv)
 		return EXIT_USE;
 	}
 	options_parse(argc - 1, argv + 1);
-	if (curl_global_init(CURL_GLOBAL_DEFAULT))
-		errx(EXIT_USE, "libcurl");
-	if (s3_target_init(&target, o.store, &none, msg, sizeof(msg)) ||
-	    s3_creds_source_init(&source, &none, msg, sizeof(msg)) ||
-	    s3_creds_load(&source, &creds, msg, sizeof(msg)))
-		errx(EXIT_USE, "%s", msg);
 	device = open_or_die(o.device, O_RDONLY | O_DIRECT);
 	size = ROUND_DOWN(target_bytes(device, o.device, &is_block), READ_BYTES);
 	buf = alloc_pages_or_die(READ_BYTES);
 	if (!size)
 		errx(EXIT_USE, "%s: too small", o.device);
-	pieces_list();
-	reference_init();
-	/* Connections are open, and the server's first answer is given, before anything counts. */
-	reference(o.connections);
+	reference_open(&reference, o.store, 0, o.piece, o.connections);
 	if (!strcmp(verb, "seq"))
 		seq(size);
 	else

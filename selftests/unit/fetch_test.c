@@ -4,7 +4,7 @@
  * GETs than needed. Packs are made here, put into a file store under a fault store, and fetched
  * back.
  */
-#include "engine/fetch.h"
+#include "engine/fetch_priv.h"
 #include "lib/spans.h"
 #include "store/fault.h"
 
@@ -260,18 +260,24 @@ static void crowd_init(struct crowd *c, struct rig *r)
 	cond_init_mono(&c->cond);
 }
 
-static void member_start(struct crowd *c, struct member *mb, uint64_t block)
+static void member_begin(struct crowd *c, struct member *mb, uint64_t block, bool single)
 {
 	struct cache_buf *buf;
 	int res;
 
-	*mb = (struct member){.w = {.done = member_done, .op_id = 5, .volume = "vm-1"}, .c = c};
+	*mb = (struct member){
+		.w = {.done = member_done, .op_id = 5, .volume = "vm-1", .single = single}, .c = c};
 	pthread_mutex_lock(&c->lock);
 	c->left++;
 	pthread_mutex_unlock(&c->lock);
 	res = fetch_block(c->r->f, c->r->m, block, &mb->w, &buf);
 	if (res != -EINPROGRESS)
 		member_end(mb, buf, res);
+}
+
+static void member_start(struct crowd *c, struct member *mb, uint64_t block)
+{
+	member_begin(c, mb, block, false);
 }
 
 static void crowd_wait(struct crowd *c)
@@ -655,6 +661,87 @@ static void read_ahead_follows_sequential_readers_only(void **state)
 	rig_fini(&r);
 }
 
+/* Also where the index of their pack must come first: its end sets all of them free one by one. */
+static void blocks_asked_for_together_are_one_get(void **state)
+{
+	struct member mb[12];
+	struct crowd c;
+	struct rig r;
+
+	rig_init(&r, 5 * NSEC_PER_SEC);
+	rig_pack(&r, 0, 0, 16, 1);
+	for (int warm = 0; warm < 2; warm++) {
+		uint64_t before = stats(&r).gets;
+
+		crowd_init(&c, &r);
+		fetch_plug(r.f);
+		for (unsigned int i = 0; i < 6; i++)
+			member_start(&c, &mb[i], (uint64_t)warm * 6 + i);
+		fetch_unplug(r.f);
+		crowd_wait(&c);
+		for (unsigned int i = 0; i < 6; i++) {
+			assert_int_equal(mb[i].res, 0);
+			block_check(mb[i].buf, 1, (uint64_t)warm * 6 + i);
+			cache_buf_put(mb[i].buf);
+		}
+		assert_int_equal(stats(&r).gets - before, warm ? 1 : 2);
+	}
+	rig_fini(&r);
+}
+
+/* While the test holds the dispatcher off. A second reader of the same block joins. */
+static void a_single_read_does_not_wait_for_the_dispatcher(void **state)
+{
+	struct member mb[3];
+	struct crowd c;
+	struct rig r;
+
+	rig_init(&r, 5 * NSEC_PER_SEC);
+	rig_pack(&r, 0, 0, 16, 1);
+	expect(&r, 15, 1); /* the index */
+	rig_fault(&r, "get delay=30");
+	crowd_init(&c, &r);
+	fetch_plug(r.f);
+	for (unsigned int i = 0; i < 2; i++)
+		member_begin(&c, &mb[i], 3, true);
+	crowd_wait(&c);
+	member_start(&c, &mb[2], 7);
+	assert_int_equal(stats(&r).gets, 3);
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(mb[i].res, 0);
+		block_check(mb[i].buf, 1, 3);
+		cache_buf_put(mb[i].buf);
+	}
+	fetch_unplug(r.f);
+	crowd_wait(&c);
+	block_check(mb[2].buf, 1, 7);
+	cache_buf_put(mb[2].buf);
+	rig_fini(&r);
+}
+
+static uint64_t spare_bytes(struct rig *r)
+{
+	SCOPED_LOCK(&r->f->lock);
+
+	return r->f->spare_bytes;
+}
+
+static void an_idle_fetcher_keeps_no_buffers(void **state)
+{
+	uint64_t until = now_ns() + 60 * NSEC_PER_SEC;
+	struct rig r;
+
+	rig_init(&r, 5 * NSEC_PER_SEC);
+	rig_pack(&r, 0, 0, 16, 1);
+	for (uint64_t b = 0; b < 16; b++)
+		expect(&r, b, 1);
+	assert_in_range(spare_bytes(&r), 1, FETCH_SPARE_MAX);
+	while (spare_bytes(&r) && now_ns() < until)
+		usleep(10000);
+	assert_int_equal(spare_bytes(&r), 0);
+	rig_fini(&r);
+}
+
 static void destroy_ends_read_ahead_that_hangs(void **state)
 {
 	struct member mb;
@@ -753,6 +840,9 @@ int main(void)
 		cmocka_unit_test(an_unreachable_store_is_an_error_in_time),
 		cmocka_unit_test(a_late_waiter_keeps_its_own_deadline),
 		cmocka_unit_test(read_ahead_follows_sequential_readers_only),
+		cmocka_unit_test(blocks_asked_for_together_are_one_get),
+		cmocka_unit_test(a_single_read_does_not_wait_for_the_dispatcher),
+		cmocka_unit_test(an_idle_fetcher_keeps_no_buffers),
 		cmocka_unit_test(destroy_ends_read_ahead_that_hangs),
 		cmocka_unit_test(a_flaky_store_yields_right_data_or_eio),
 	};

@@ -551,15 +551,15 @@ static void late_put_of_a_failed_create_is_reaped(void **state)
 
 	box_init(&b, "a");
 	b.reap_ns = 0;
-	b.forget_ns = 6 * NSEC_PER_SEC;
-	b.create_timeout_ns = 100 * NSEC_PER_MSEC;
+	b.forget_ns = 8 * NSEC_PER_SEC;
+	b.create_timeout_ns = 1 * NSEC_PER_SEC;
 	box_start(&b);
 	/* Reaped at once, while it has not landed; it lands later and is found at the end. */
-	faults(&b, "put:exports/* ambiguous=late:600");
+	faults(&b, "put:exports/* ambiguous=late:3000");
 	assert_int_equal(create(&b, "vm-1", &created, &err), -ETIMEDOUT);
 	faults(&b, "seed=1");
 	assert_absent(&b, "vm-1");
-	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
+	for (uint64_t end = now_ns() + 20 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
 		assert_true(now_ns() < end);
 	assert_absent(&b, "vm-1");
 	wait_until(nothing_pending, &b, "the record is forgotten");
@@ -575,14 +575,14 @@ static void definite_failure_of_a_retry_does_not_forget_the_late_put(void **stat
 	bool created;
 
 	box_init(&b, "a");
-	b.create_timeout_ns = 100 * NSEC_PER_MSEC;
+	b.create_timeout_ns = 1 * NSEC_PER_SEC;
 	box_start(&b);
-	faults(&b, "put:exports/* ambiguous=late:1000");
+	faults(&b, "put:exports/* ambiguous=late:3000");
 	assert_int_equal(create(&b, "vm-1", &created, &err), -ETIMEDOUT);
 	faults(&b, "put:exports/* error=EIO");
 	assert_int_equal(create(&b, "vm-1", &created, &err), -EIO);
 	assert_int_equal(pending_count(&b), 1);
-	for (uint64_t end = now_ns() + 10 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
+	for (uint64_t end = now_ns() + 20 * NSEC_PER_SEC; !root_in_store(&b, "vm-1");)
 		assert_true(now_ns() < end);
 	assert_absent(&b, "vm-1");
 	faults(&b, "seed=1");
