@@ -170,30 +170,37 @@ static struct flight *flight_new(struct fetch_req *r, const struct flight_key *k
 	return fl;
 }
 
+/*
+ * A thread that plugs wakes the dispatcher once, at the end. Others wake it as ever, and it takes
+ * what is there: no thread waits for another one's unplug.
+ */
+static __thread struct {
+	unsigned int depth;
+	bool queued;
+} plug;
+
 /* Under f->lock: to the dispatcher. */
 static void flight_queue(struct fetcher *f, struct flight *fl)
 {
 	list_add_tail(&fl->node, &f->submitq);
-	__atomic_store_n(&f->submitted, true, __ATOMIC_SEQ_CST);
-	if (!__atomic_load_n(&f->plugs, __ATOMIC_SEQ_CST))
+	if (plug.depth)
+		plug.queued = true;
+	else
 		pthread_cond_signal(&f->wake);
 }
 
-void fetch_plug(struct fetcher *f)
+void fetch_plug(void)
 {
-	__atomic_fetch_add(&f->plugs, 1, __ATOMIC_SEQ_CST);
+	plug.depth++;
 }
 
 void fetch_unplug(struct fetcher *f)
 {
-	/* Our own additions are seen by ourselves; another thread that still plugs ends after us.
-	 */
-	if (__atomic_sub_fetch(&f->plugs, 1, __ATOMIC_SEQ_CST) ||
-	    !__atomic_load_n(&f->submitted, __ATOMIC_SEQ_CST))
+	if (--plug.depth || !plug.queued)
 		return;
+	plug.queued = false;
 	pthread_mutex_lock(&f->lock);
-	if (!list_empty(&f->submitq))
-		pthread_cond_signal(&f->wake);
+	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
 }
 
@@ -423,7 +430,7 @@ void fetch_flight_end(struct flight *fl, struct cache_buf *buf, int res)
 	pthread_mutex_unlock(&f->lock);
 
 	/* Those that waited for an index all want blocks now. */
-	fetch_plug(f);
+	fetch_plug();
 	list_for_each_entry_safe (r, n, &waiters, node) {
 		if (!res && r->want == WANT_BLOCK && fl->key.kind == FLIGHT_BLOCK)
 			req_end(r, cache_buf_get(buf), 0);

@@ -22,7 +22,9 @@ struct fetch_config {
 };
 
 struct fetch_stats {
-	uint64_t gets, get_bytes, retries, corrupt, timeouts, coalesced, prefetched, inflight_bytes;
+	/* coalesced: flights that share a GET; direct: GETs that did not pass the dispatcher. */
+	uint64_t gets, get_bytes, retries, corrupt, timeouts, coalesced, direct, prefetched,
+		inflight_bytes;
 };
 
 /* One wait for one block; embedded in the caller's object. */
@@ -60,11 +62,11 @@ void fetcher_destroy(struct fetcher *f);
 int fetch_block(struct fetcher *f, struct manifest *m, uint64_t block, struct fetch_wait *w,
 		struct cache_buf **buf) __must_check;
 /*
- * Between these two the calling thread asks for several blocks: what they miss is merged into as
- * few GETs as their places allow, and leaves with the second call at the latest. Any thread; the
- * first takes no lock, the second only after a miss. May be nested.
+ * Between these two the calling thread asks for several blocks of one fetcher: what they miss is
+ * merged into as few GETs as their places allow, and leaves with the second call at the latest. Any
+ * thread; the first takes no lock, the second only after a miss. May be nested.
  */
-void fetch_plug(struct fetcher *f);
+void fetch_plug(void);
 void fetch_unplug(struct fetcher *f);
 /* Blocking form for background threads. */
 int fetch_block_sync(struct fetcher *f, struct manifest *m, uint64_t block, uint64_t op_id,

@@ -368,6 +368,7 @@ bool fetch_flight_submit(struct fetcher *f, struct flight *fl)
 	g = get_new(f, &fl, 1, STORE_PRIO_READ, cost);
 	if (!g)
 		return false;
+	fetch_count(&f->stats.direct, 1);
 	get_submit(g);
 	return true;
 }
@@ -469,9 +470,9 @@ static void ahead_run(struct fetcher *f, struct list_head *jobs, bool stop)
 
 static bool dispatcher_idle(struct fetcher *f, uint64_t next)
 {
-	if (!list_empty(&f->submitq) && !__atomic_load_n(&f->plugs, __ATOMIC_SEQ_CST))
+	if (!list_empty(&f->submitq) || !list_empty(&f->ahead))
 		return false;
-	if ((f->spare_put_ns && !f->spare_timed) || !list_empty(&f->ahead))
+	if (f->spare_put_ns && !f->spare_timed)
 		return false;
 	if (f->stop && (!f->nr_flights || !list_empty(&f->backlog)))
 		return false;
@@ -502,11 +503,7 @@ static void *dispatcher_run(void *arg)
 		f->room = false;
 		f->nr_ahead = 0;
 		list_splice_init(&f->ahead, &jobs);
-		list_init(&fresh);
-		if (stop || !__atomic_load_n(&f->plugs, __ATOMIC_SEQ_CST)) {
-			list_splice_init(&f->submitq, &fresh);
-			__atomic_store_n(&f->submitted, false, __ATOMIC_RELAXED);
-		}
+		list_splice_init(&f->submitq, &fresh);
 		while (!list_empty(&fresh)) {
 			struct list_head *node = fresh.next;
 

@@ -123,8 +123,6 @@ struct fetcher {
 	pthread_cond_t wake;  /* the dispatcher */
 	struct flight *bucket[FLIGHT_BUCKETS];
 	struct list_head submitq;
-	bool submitted;         /* atomic: something was added to submitq */
-	int plugs;              /* atomic: threads that are about to add more */
 	struct list_head ahead; /* struct ahead_job */
 	uint32_t nr_ahead, nr_flights;
 	uint64_t seq;

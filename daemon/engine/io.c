@@ -642,7 +642,7 @@ static void read_start(struct lane *lane, struct gfs_req *req)
 	}
 	/* The request may be gone with its last segment. */
 	if (nr > 1)
-		fetch_plug(f);
+		fetch_plug();
 	for (uint32_t i = 0; i < nr; i++)
 		read_seg(lane, &req->segs[i], runs[i].src);
 	if (nr > 1)
