@@ -80,6 +80,12 @@ GFS_DEBUG_KILL_AT='?' "$GLIDEFSD" --config "$(host_dir a)/glidefsd.conf" > "$LAB
 steps=$(sed -n 's/^.*step \([a-z]*\.[a-z]*\)$/\1/p' "$LAB_TMP/steps")
 [ "$(echo "$steps" | wc -w)" -ge 20 ] || fail "the table of steps: $(cat "$LAB_TMP/steps")"
 
+# has_device NAME: for wait_for.
+has_device()
+{
+	[ -n "$(volume_dev "$1")" ]
+}
+
 # die_at STEP VARIANT [CONFIGURATION]: a create, killed there. The environment is the caller's.
 die_at()
 {
@@ -104,7 +110,7 @@ die_at()
 		absences=$((absences + 1))
 		;;
 	200)
-		wait_for 60 "device of a whole volume" sh -c "[ -n \"$(volume_dev died)\" ]"
+		wait_for 60 "device of a whole volume" has_device died
 		whole died
 		retried died 200
 		wholes=$((wholes + 1))

@@ -59,6 +59,12 @@ recorded()
 	jsonq --count "$capture" "kind=$1,$(of "$2")"
 }
 
+# written DEVICE: for wait_for.
+written()
+{
+	[ "$(recorded attr "$1")" -ge 1 ]
+}
+
 modprobe mq-deadline || :
 mkdisk cache store
 udev_start
@@ -92,7 +98,7 @@ equal "a foreign device" "$(settings "$foreign")" "$foreign_is"
 
 # --- no freeze that can be avoided ---------------------------------------------------------
 udev_settle
-wait_for 30 "attribute write in the capture" test "$(recorded attr "$ours")" -ge 1
+wait_for 30 "attribute write in the capture" written "$ours"
 jsonq --all "$capture" "kind=attr,$(of "$ours")" | cut -c -300 | sed 's/^/# written: /'
 equal "queue attributes that were written" \
 	"$(jsonq --all "$capture" "kind=attr,$(of "$ours")" attr)" "wbt_lat_usec"
@@ -104,11 +110,7 @@ done
 udev_settle
 # A write that is seen: what the capture has from before it is all there was.
 echo 1 > "/sys/block/${foreign#/dev/}/queue/iostats"
-seen()
-{
-	[ "$(recorded attr "$foreign")" -ge 1 ]
-}
-wait_for 30 "a write by hand in the capture" seen
+wait_for 30 "a write by hand in the capture" written "$foreign"
 equal "writes to a device that is right already" "$(recorded attr "$ours")" "$attrs"
 equal "freezes of a device that is right already" "$(recorded freeze "$ours")" "$freezes"
 equal "writes to a foreign device" "$(jsonq --all "$capture" "kind=attr,$(of "$foreign")" attr)" iostats
