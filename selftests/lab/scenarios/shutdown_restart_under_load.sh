@@ -13,7 +13,7 @@
 . "$LAB/scenarios/oracle.lib"
 
 restarts=50
-[ "$LAB_STORE" = file ] || restarts=16
+[ "$LAB_STORE" = file ] || restarts=8
 [ "$LAB_FULL" = 0 ] || restarts=200
 
 mkdisk cache store
