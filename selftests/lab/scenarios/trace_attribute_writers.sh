@@ -10,6 +10,8 @@
 . "$LAB/lab.sh"
 # shellcheck source=selftests/lab/scenarios/trace.lib
 . "$LAB/scenarios/trace.lib"
+# shellcheck source=selftests/lab/scenarios/udev.lib
+. "$LAB/scenarios/udev.lib"
 
 verdict=verdict=attr/slow
 
@@ -76,15 +78,11 @@ between "duration of a write to a quiesced idle device" "$(($(now_ms) - began))"
 bare_start held --recover "$(dev_id "$dev")" --hold-ms "$hold_ms" --hold-sector 8000
 
 # udev: the rule is one of those that hosts have.
-udevd=/usr/lib/systemd/systemd-udevd
-if [ -x "$udevd" ]; then
+if [ -x "$UDEVD" ]; then
 	mkdir -p /run/udev/rules.d
 	echo 'ACTION=="change", KERNEL=="ublkb*", ATTR{queue/add_random}="1"' \
 		> /run/udev/rules.d/60-lab.rules
-	"$udevd" < /dev/null > "$LAB_TMP/udevd.log" 2>&1 9>&- &
-	udev=$!
-	echo "$udev" >> "$LAB_TMP/pids"
-	wait_for 30 "udevd" test -S /run/udev/control
+	udev_start
 	held_read
 	echo change > "/sys/block/${dev#/dev/}/uevent"
 	exit_status "$READER" "the read" 0
@@ -98,9 +96,7 @@ if [ -x "$udevd" ]; then
 	esac
 	named "$comm" add_random 1
 	expect_that "$is" "waiter.cmdline~udev"
-	rm -f /run/udev/rules.d/60-lab.rules
-	kill -TERM "$udev"
-	wait_for 30 "end of udevd" ended "$udev"
+	udev_stop
 else
 	note "no udev on the host that made this guest: only shells write"
 fi
