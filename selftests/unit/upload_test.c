@@ -364,13 +364,13 @@ static void store_outage_keeps_the_layer_and_ends(void **state)
 	struct fmt_err err = {""};
 
 	harness_init(&h);
-	h.cfg.store_timeout_ns = 200 * NSEC_PER_MSEC;
+	h.cfg.store_timeout_ns = 1 * NSEC_PER_SEC;
 	harness_start(&h);
 	oracle_init(&o, 4 * MiB, 5);
 	harness_create(&h, "vm-1", o.bytes, 64 * KiB);
 	write_some(&h, &o, 0, 128 * KiB);
 	harness_fault(&h, "put error=EIO");
-	assert_int_equal(volume_drain(h.v, 500 * NSEC_PER_MSEC, 1, &err), -ETIMEDOUT);
+	assert_int_equal(volume_drain(h.v, 5 * NSEC_PER_SEC, 1, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.msg, "chunks/0/"));
 	write_some(&h, &o, 64 * KiB, 128 * KiB);
 	verify(&h, &o);
@@ -557,7 +557,7 @@ static void corrupt_base_fails_the_upload_and_stays_retryable(void **state)
 	lose_host(&h, 0);
 	flip_packs(&h, 100); /* within the first stored block */
 	write_some(&h, &o, 512, 512);
-	assert_int_equal(volume_drain(h.v, 300 * NSEC_PER_MSEC, 1, &err), -ETIMEDOUT);
+	assert_int_equal(volume_drain(h.v, 5 * NSEC_PER_SEC, 1, &err), -ETIMEDOUT);
 	assert_non_null(strstr(err.msg, "block 0"));
 	volume_info_read(h.v, &info);
 	assert_int_equal(info.mode, VOLUME_RW);

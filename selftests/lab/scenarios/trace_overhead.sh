@@ -47,6 +47,11 @@ mkdisk cache store
 daemon_start a upload.age_s=86400 upload.age_min_s=86400 upload.dirty_bytes=1G io.slow_ms=off
 dev=$(volume_create vm 64M)
 dd if=/dev/urandom of="$dev" bs=1M count=32 oflag=direct conv=fsync 2> "$LAB_TMP/dd.out"
+no_programs()
+{
+	bpf_runtime | grep "^programs=0 "
+}
+
 echo 1 > /proc/sys/kernel/bpf_stats_enabled
 slice
 i=0
@@ -61,6 +66,8 @@ while [ "$i" -lt "$pairs" ]; do
 	slice
 	[ "$bpf" -gt 0 ] || fail "no BPF program ran"
 	trace_stop
+	# The kernel frees them a little later.
+	wait_for 30 "end of its BPF programs" no_programs
 	echo "$iops $off_iops" >> "$LAB_TMP/iops"
 	awk -v ns="$bpf" -v n="$ios" -v off="$off_us" \
 		'BEGIN { printf "%.3f %.3f %.1f\n", ns / n / 1000 / off * 100, ns / n / 1000, off }' \

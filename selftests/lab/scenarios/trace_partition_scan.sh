@@ -18,10 +18,22 @@ case $LAB_KERNEL in
 esac
 budget=start_dev=1s,request=1500ms
 
-# scan_named COMM TGID WAITS: what is said of the scan by this server while WAITS goes on.
+# attaching, starting: START_DEV has not returned, where it waits for the scan at all.
+attaching()
+{
+	[ "$verdict" = verdict=request/slow ] || alive "$attach"
+}
+
+starting()
+{
+	[ "$verdict" = verdict=request/slow ] || [ ! -s "$BARE_OUT" ]
+}
+
+# scan_named COMM TGID WAITS GOES_ON: what is said of the scan by this server while WAITS goes on.
 scan_named()
 {
 	finding_wait 60 "open=true,$verdict,blockers.0.owner.tgid=$2${3:+,$3}"
+	"$4" || fail "START_DEV returned before it was explained"
 	is="open=true,$verdict,blockers.0.owner.tgid=$2"
 	expect "$is" blockers.#=1 blockers.0.type=request blockers.0.op=R blockers.0.sector=0 \
 		blockers.0.state=server
@@ -50,8 +62,7 @@ trace_start --budget "$budget"
 "$GLIDEFS" --socket "$(host_dir b)/glidefs.sock" attach vm1 < /dev/null > "$LAB_TMP/attach.out" 2>&1 9>&- &
 attach=$!
 echo "$attach" >> "$LAB_TMP/pids"
-scan_named glidefsd "$server" blockers.0.span.event=object.get
-[ "$verdict" = verdict=request/slow ] || alive "$attach" || fail "attach returned before it was explained"
+scan_named glidefsd "$server" blockers.0.span.event=object.get attaching
 expect "$is" volume=vm1 blockers.0.span.event=object.get
 key=$(field "$is" blockers.0.span.key)
 case $key in
@@ -79,9 +90,7 @@ daemon_stop b
 
 trace_start --budget "$budget"
 bare_spawn foreign --part-scan --hold-ms 4000 --hold-sector 0
-scan_named bare_server "$BARE" ""
-[ "$verdict" = verdict=request/slow ] || [ ! -s "$BARE_OUT" ] ||
-	fail "START_DEV returned before it was explained"
+scan_named bare_server "$BARE" "" starting
 equal "span of a foreign server" "$(field "$is" blockers.0.span)" ""
 bare_ready
 scan_over

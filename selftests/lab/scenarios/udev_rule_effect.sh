@@ -42,6 +42,7 @@ set_up()
 # udev_event NAME: the result of the last ublk.udev of that volume.
 udev_event()
 {
+	wait_for 30 "the line of ublk.udev" jsonq "$(host_dir a)/timing.jsonl" "event=ublk.udev,export=$1"
 	jsonq --last "$(host_dir a)/timing.jsonl" "event=ublk.udev,export=$1" result || :
 }
 
@@ -90,7 +91,9 @@ note "a foreign device: $foreign_is"
 set_up "$foreign" > "$LAB_TMP/out" && fail "the kernel's own settings are ours: nothing to be seen here"
 
 is_status "create" "$(create vm1)" 201
-ours=/dev/ublkb$(jsonq --last "$(host_dir a)/timing.jsonl" event=create_export,export=vm1 dev_id)
+for d in $(new_devices); do
+	[ "/dev/ublkb$d" = "$foreign" ] || ours=/dev/ublkb$d
+done
 note "ours when create answered: $(settings "$ours")"
 set_up "$ours" > "$LAB_TMP/out" || fail "not set up when create answered: $(cat "$LAB_TMP/out")"
 equal "result of ublk.udev" "$(udev_event vm1)" 0
