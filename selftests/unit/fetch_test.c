@@ -585,7 +585,7 @@ static void an_unreachable_store_is_an_error_in_time(void **state)
 	struct cache_buf *buf;
 	struct rig r;
 
-	rig_init(&r, 500 * NSEC_PER_MSEC);
+	rig_init(&r, 2 * NSEC_PER_SEC);
 	rig_pack(&r, 0, 0, 8, 1);
 	for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
 		uint64_t t = now_ns();
@@ -593,7 +593,7 @@ static void an_unreachable_store_is_an_error_in_time(void **state)
 		rig_fault(&r, rules[i]);
 		assert_int_equal(get(&r, 3, &buf), -EIO);
 		t = now_ns() - t;
-		assert_true(t >= 200 * NSEC_PER_MSEC && t < 5 * NSEC_PER_SEC);
+		assert_true(t >= 1 * NSEC_PER_SEC && t < 20 * NSEC_PER_SEC);
 		assert_int_equal(stats(&r).timeouts, i + 1);
 		rig_fault(&r, "");
 	}
