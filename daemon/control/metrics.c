@@ -45,7 +45,7 @@ static const struct metric engine_metrics[] = {
 	ENGINE("fetch_retries_total", "counter", fetch.retries, "GETs repeated."),
 	ENGINE("fetch_corrupt_total", "counter", fetch.corrupt, "Objects that failed verification."),
 	ENGINE("fetch_timeouts_total", "counter", fetch.timeouts, "Reads given up after the store timeout."),
-	ENGINE("fetch_coalesced_total", "counter", fetch.coalesced, "Reads that joined a fetch in flight."),
+	ENGINE("fetch_coalesced_total", "counter", fetch.coalesced, "Blocks and indexes that came in the GET of another."),
 	ENGINE("fetch_prefetched_total", "counter", fetch.prefetched, "Blocks fetched ahead."),
 	ENGINE("fetch_inflight_bytes", "gauge", fetch.inflight_bytes, "Bytes being fetched."),
 };
