@@ -197,12 +197,18 @@ static bool over_limit(struct lane *lane, const struct view *vw, uint64_t sector
 	return false;
 }
 
-/* Local space for marking this range is there; else have it allocated, or start an upload. */
+/*
+ * Local space for marking this range is there, and nobody has a claim on it; else have it
+ * allocated, or start an upload.
+ */
 static bool space_ready(struct lane *lane, struct gfs_req *req, uint64_t sector, uint32_t n,
 			bool data)
 {
 	struct view *vw = req->lv->view;
 
+	/* The housekeeper's turns retry. */
+	if (unlikely(__atomic_load_n(&lane->v->e->space_claims, __ATOMIC_RELAXED)))
+		return false;
 	if (unlikely(!layer_ready(vw->active, sector, n))) {
 		volume_reserve_queue(lane->v, sector, n);
 		return false;

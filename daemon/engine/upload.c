@@ -356,11 +356,14 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 			 strerror(-r));
 	else
 		upload_forget(v);
+	view_put(vw);
+	volume_claim_next(v);
 	if (!r && volume_fit(v))
 		log_warn(
 			"volume %s: the device cannot have its new size of %llu bytes yet: no room "
 			"for a new local layer",
 			v->root.name, (unsigned long long)v->root.size_bytes);
+	return r;
 out:
 	view_put(vw);
 	return r;

@@ -14,6 +14,10 @@
 #include "lib/spans.h"
 #include <limits.h>
 #include <string.h>
+#include <unistd.h>
+
+#define CLAIM_NS       (5 * NSEC_PER_SEC) /* for the files of the next layer on a full disk */
+#define CLAIM_RETRY_US 10000
 
 /* Chunks of 128 MiB whose map is allocated in the new layer before a switch: 64 KiB each. */
 #define SWITCH_RESERVE_CHUNKS 256
@@ -278,19 +282,40 @@ int volume_drop_frozen(struct volume *v, struct manifest *m)
 	r = volume_view_change(v, vw, false);
 	if (!r) {
 		__atomic_sub_fetch(&v->e->dirty_bytes, frozen->data_bytes, __ATOMIC_RELAXED);
+		/*
+		 * The next switch is what frees a full disk, so its layer has the first claim on
+		 * what this one frees: until volume_claim_next nobody else may write.
+		 */
+		r = volume_next_layer(v);
+		if (r) {
+			v->claiming = true;
+			__atomic_add_fetch(&v->e->space_claims, 1, __ATOMIC_SEQ_CST);
+		}
 		/* Published: recognised by its sequence and removed at the next open if this fails.
 		 */
 		r = layer_unlink(v->dirfd, frozen->seq);
 		if (r)
 			log_warn("volume %s: layer %llu is published but its files remain: %s",
 				 v->root.name, (unsigned long long)frozen->seq, strerror(-r));
-		/* While there is room: the next switch is what frees a full disk. */
-		r = volume_next_layer(v);
-		if (r)
-			log_warn("volume %s: cannot prepare the next layer: %s", v->root.name,
-				 strerror(-r));
 		r = 0;
 	}
 	layer_put(frozen);
 	return r;
+}
+
+void volume_claim_next(struct volume *v)
+{
+	uint64_t deadline = now_ns() + CLAIM_NS;
+	int r;
+
+	if (!v->claiming)
+		return;
+	/* Reads in the old view may keep the dropped layer, and its blocks, for a while. */
+	while ((r = volume_next_layer(v)) && now_ns() < deadline && !volume_closing(v))
+		usleep(CLAIM_RETRY_US);
+	v->claiming = false;
+	__atomic_sub_fetch(&v->e->space_claims, 1, __ATOMIC_SEQ_CST);
+	if (r)
+		log_warn("volume %s: cannot prepare the next layer: %s", v->root.name,
+			 strerror(-r));
 }

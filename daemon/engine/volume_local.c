@@ -233,6 +233,9 @@ int volume_local_open(struct volume *v, bool expected, struct manifest *m, struc
 	for (int i = 0; i < 3; i++)
 		if (l[i] && l[i] != v->next)
 			layer_put(l[i]);
+	/* While nobody writes yet; else the first upload tries again. */
+	if (!r && !frozen && layer_dirty(active) && volume_next_layer(v))
+		log_warn("volume %s: cannot prepare the next layer", v->root.name);
 	return r;
 }
 

@@ -104,6 +104,7 @@ struct volume {
 	uint32_t reserve_nsectors;
 	uint64_t uploads, upload_failures, upload_bytes; /* under lock */
 	bool uploading;
+	bool claiming;  /* counted in space_claims; under mut */
 	bool releasing; /* `release` was sent, its answer is not definite; written under mut + lock
 			 */
 	struct root release;
@@ -130,8 +131,9 @@ struct engine {
 
 	pthread_mutex_t lock; /* list of volumes */
 	struct list_head volumes;
-	uint64_t dirty_bytes; /* atomic, all layers */
-	uint32_t parked;      /* atomic: requests waiting for local space */
+	uint64_t dirty_bytes;  /* atomic, all layers */
+	uint32_t parked;       /* atomic: requests waiting for local space */
+	uint32_t space_claims; /* atomic: while not 0, no write may take local space */
 	uint64_t uploads, upload_failures, upload_bytes; /* atomic totals */
 	uint64_t snapshot_seq;                           /* atomic: the last one given out */
 
@@ -167,9 +169,18 @@ int volume_switch_layer(struct volume *v, bool clean_too) __must_check;
 /* Make sure that v->next exists with the volume's size, so that a switch needs no space. Under
  * v->mut. */
 int volume_next_layer(struct volume *v) __must_check;
-/* After its publication: view without the frozen layer and with manifest m (reference taken over);
- * removes its files. */
+/*
+ * After its publication: view without the frozen layer and with manifest m (reference taken over);
+ * removes its files. volume_claim_next() must follow once the caller's references on the old view
+ * are put, whatever this returned.
+ */
 int volume_drop_frozen(struct volume *v, struct manifest *m) __must_check;
+/*
+ * On a full disk the layer that was dropped makes the room for v->next, before any waiting write
+ * may have it: else a volume whose writes fill the disk again could never switch, and nothing would
+ * ever make room. Under v->mut; blocks for some seconds at most.
+ */
+void volume_claim_next(struct volume *v);
 
 /*
  * grow.c, under v->mut. volume_fit: let the active layer have the size of the root, by a switch; 0

@@ -330,6 +330,67 @@ static void full_disk_waits_then_recovers_or_says_enospc(void **state __unused)
 	}
 }
 
+/*
+ * A disk with room for so many things, each a write or the files of a layer. A layer that is
+ * removed gives back two, and not at once: whoever still reads it holds its blocks.
+ */
+static struct {
+	int room;
+	uint64_t more_at_ns;
+} disk;
+static pthread_mutex_t disk_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int disk_small_fn(enum disk_op op, uint64_t seq __unused)
+{
+	int r = 0;
+
+	pthread_mutex_lock(&disk_lock);
+	if (disk.more_at_ns && now_ns() >= disk.more_at_ns) {
+		disk.more_at_ns = 0;
+		disk.room += 2;
+	}
+	if (op == DISK_UNLINK)
+		disk.more_at_ns = now_ns() + 50 * NSEC_PER_MSEC;
+	if (op == DISK_WRITE || op == DISK_CREATE)
+		r = disk.room > 0 ? (disk.room--, 0) : -ENOSPC;
+	pthread_mutex_unlock(&disk_lock);
+	return r;
+}
+
+/* Writers that are hungrier than what an upload frees never take the room of the next switch. */
+static void full_disk_keeps_room_for_the_next_layer(void **state __unused)
+{
+	static uint8_t data[4][4096], got[4096];
+	struct hreq r[4];
+	struct harness h;
+
+	harness_init(&h);
+	h.cfg.space_wait_ns = 20 * NSEC_PER_SEC;
+	harness_start(&h);
+	harness_create(&h, "hungry", 64 * MiB, 64 * KiB);
+	assert_int_equal(harness_io(&h, GFS_WRITE, 0, 8, data[0]), 0);
+	harness_drain(&h);
+	disk.room = 1;
+	disk.more_at_ns = 0;
+	__atomic_store_n(&disk_fault_hook, disk_small_fn, __ATOMIC_RELEASE);
+	for (unsigned int round = 0; round < 3; round++) {
+		for (unsigned int i = 0; i < ARRAY_SIZE(r); i++) {
+			memset(data[i], (int)(1 + round * ARRAY_SIZE(r) + i), sizeof(data[i]));
+			hreq_start(&h, &r[i], i, GFS_WRITE, (uint64_t)i * 8, 8, data[i], false);
+		}
+		for (unsigned int i = 0; i < ARRAY_SIZE(r); i++)
+			assert_int_equal(hreq_wait(&r[i]), 0);
+	}
+	harness_drain(&h);
+	__atomic_store_n(&disk_fault_hook, NULL, __ATOMIC_RELEASE);
+	for (unsigned int i = 0; i < ARRAY_SIZE(r); i++) {
+		assert_int_equal(harness_io(&h, GFS_READ, (uint64_t)i * 8, 8, got), 0);
+		assert_memory_equal(got, data[i], sizeof(got));
+	}
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
 static void volume_limit_makes_writes_wait_for_upload(void **state __unused)
 {
 	uint8_t *buf = malloc(256 * KiB);
@@ -493,6 +554,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(layer_switch_is_a_consistent_cut),
 		cmocka_unit_test(full_disk_waits_then_recovers_or_says_enospc),
+		cmocka_unit_test(full_disk_keeps_room_for_the_next_layer),
 		cmocka_unit_test(volume_limit_makes_writes_wait_for_upload),
 		cmocka_unit_test(local_disk_error_poisons_layer),
 		cmocka_unit_test(unwritten_sectors_are_zeros_and_edges_are_exact),
