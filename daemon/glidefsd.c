@@ -198,6 +198,7 @@ static int engine_start(struct daemon *d)
 	ec.host_id = d->host_id;
 	ec.workers = (unsigned int)c->workers;
 	ec.cache_bytes = c->memory_bytes;
+	ec.ssd_bytes = c->ssd_bytes;
 	ec.index_cache_bytes = c->index_bytes;
 	ec.upload_dirty_bytes = c->upload_dirty_bytes;
 	ec.upload_age_ns = c->upload_age_s * NSEC_PER_SEC;
@@ -326,6 +327,8 @@ static void stop(struct daemon *d)
 		pthread_detach(t);
 	if (d->host)
 		host_stop(d->host);
+	if (d->engine)
+		engine_ssd_scrub_stop(d->engine);
 	if (d->api) {
 		api_quiesce(d->api);
 		/* Without a limit of its own: the watchdog has one. */

@@ -28,7 +28,7 @@ const struct config_option config_options[] = {
 	OPT("daemon", "state_dir", CONFIG_PATH, state_dir, "/var/lib/glidefs", 1, 1024,
 	    "list of volumes, device map, host id"),
 	OPT("daemon", "cache_dir", CONFIG_PATH, cache_dir, "/var/cache/glidefs", 1, 1024,
-	    "acknowledged writes that are not uploaded yet; on a local SSD, never shared or tmpfs"),
+	    "acknowledged writes that are not uploaded yet, and the clean cache; on a local SSD, never shared or tmpfs"),
 	OPT("daemon", "timing_log", CONFIG_PATH, timing_log, "", 0, 1024,
 	    "file for timing events as JSON lines; empty = standard error (the journal)"),
 	OPT("daemon", "host_name", CONFIG_STRING, host_name, "", 0, 63,
@@ -93,6 +93,9 @@ const struct config_option config_options[] = {
 	    "compression level"),
 	OPT("cache", "memory_bytes", CONFIG_SIZE, memory_bytes, "256M", 1 * MiB, 64 * TiB,
 	    "clean blocks kept in memory, for all volumes"),
+	OPT("cache", "ssd_bytes", CONFIG_SIZE, ssd_bytes, "10G", 0, 8 * TiB,
+	    "clean blocks kept in cache_dir, for all volumes, while a tenth of its file system and "
+	    "twice min_free_bytes stay free; 0 = none"),
 	OPT("cache", "index_bytes", CONFIG_SIZE, index_bytes, "64M", 1 * MiB, TiB,
 	    "pack indexes and manifests kept in memory, for all volumes"),
 	OPT("cache", "volume_max_bytes", CONFIG_SIZE, volume_max_bytes, "0", 0, 64 * TiB,

@@ -382,6 +382,29 @@ static void takeover_export(struct api_request *req)
 		respond_volume(req, 200);
 }
 
+static void scrub_cache(struct api_request *req)
+{
+	struct json_object *o;
+	struct ssd_scrub s;
+	int r = engine_ssd_scrub(api_engine(req->api), &s);
+
+	if (r == -ENOENT) {
+		api_error(req, 404, "no_ssd_cache",
+			  "there is no cache on the SSD: cache.ssd_bytes is 0");
+		return;
+	}
+	if (r) {
+		api_error(req, r == -EIO ? 500 : 503, "scrub_failed", "after %llu entries: %s",
+			  (unsigned long long)s.entries, strerror(-r));
+		return;
+	}
+	o = json_object_new_object();
+	add_u64(o, "entries", s.entries);
+	add_u64(o, "bytes", s.bytes);
+	add_u64(o, "bad", s.bad);
+	respond(req, 200, o);
+}
+
 static struct json_object *summary_json(const struct host_summary *s)
 {
 	struct json_object *o = json_object_new_object();
@@ -481,6 +504,7 @@ const struct api_route api_routes[] = {
 	 .status = {200, 400, 404, 500, 503}},
 	{"DELETE", "/api/exports/*/snapshots/#", .run = delete_snapshot,
 	 .status = {200, 400, 500, 503}},
+	{"POST", "/api/cache/scrub", .run = scrub_cache, .status = {200, 404, 500, 503}},
 	{"GET", "/health", .run = get_health, .quick = true, .status = {200}},
 	{"GET", "/health/ready", .run = get_ready, .quick = true, .status = {200, 503}},
 	{"GET", "/metrics", .run = get_metrics, .quick = true, .status = {200, 404}},

@@ -7,8 +7,13 @@
 #include "lib/log.h"
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+
+/* Of the disk, at least, whatever min_free_bytes is: layers grow in steps. */
+#define KEEP_FREE_MIN (64 * MiB)
 
 void engine_config_defaults(struct engine_config *c)
 {
@@ -45,6 +50,53 @@ static int open_dir(int dirfd, const char *name, int *out)
 	return *out < 0 ? -errno : 0;
 }
 
+/*
+ * What the SSD tier leaves free: twice min_free_bytes, so that it is gone before its presence makes
+ * anybody upload early, and a tenth of the file system, for whatever else lives there.
+ */
+static uint64_t ssd_keep_free(const struct engine *e)
+{
+	uint64_t keep = MAX(2 * e->cfg.min_free_bytes, KEEP_FREE_MIN);
+	struct statvfs st;
+
+	if (e->cfg.min_free_bytes && !fstatvfs(e->cache_fd, &st))
+		keep = MAX(keep, (uint64_t)st.f_blocks * st.f_frsize / 10);
+	return keep;
+}
+
+/* Without it everything works as well, only slower: no reason not to start. */
+static void ssd_start(struct engine *e)
+{
+	struct ssd_config sc = {.budget_bytes = e->cfg.ssd_bytes,
+				.memory = {e->blocks, e->indexes}};
+	int r;
+
+	if (!e->cfg.ssd_bytes) {
+		e->ssd_fd = openat(e->cache_fd, "clean", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (e->ssd_fd >= 0)
+			ssd_remove_all(e->ssd_fd);
+		return;
+	}
+	r = open_dir(e->cache_fd, "clean", &e->ssd_fd);
+	if (!r && asprintf(&e->ssd_path, "%s/clean", e->cache_dir) < 0) {
+		e->ssd_path = NULL;
+		r = -ENOMEM;
+	}
+	sc.dirfd = e->ssd_fd;
+	sc.path = e->ssd_path;
+	sc.keep_free_bytes = ssd_keep_free(e);
+	if (!r)
+		r = ssd_open(&sc, &e->ssd);
+	if (r == -EINVAL)
+		log_warn(
+			"clean cache: %llu bytes on the SSD are too few, %llu are the least: there "
+			"is none",
+			(unsigned long long)sc.budget_bytes, (unsigned long long)SSD_BUDGET_MIN);
+	else if (r)
+		log_warn("clean cache: %s/clean: %s: there is none on the SSD", e->cache_dir,
+			 strerror(-r));
+}
+
 int engine_create(const struct engine_config *c, struct store *store, struct engine **out)
 {
 	struct engine *e = calloc(1, sizeof(*e));
@@ -60,7 +112,7 @@ int engine_create(const struct engine_config *c, struct store *store, struct eng
 		return -ENOMEM;
 	e->cfg = *c;
 	e->store = store;
-	e->cache_fd = e->volumes_fd = e->wake_fd = -1;
+	e->cache_fd = e->volumes_fd = e->ssd_fd = e->wake_fd = -1;
 	pthread_mutex_init(&e->lock, NULL);
 	list_init(&e->volumes);
 	upload_queue_init(e);
@@ -95,6 +147,8 @@ int engine_create(const struct engine_config *c, struct store *store, struct eng
 	e->local = pool_create("gfs-local", 2);
 	if (!e->blocks || !e->indexes || !e->compute || !e->uploader || !e->local)
 		goto err;
+	ssd_start(e);
+	fc.ssd = e->ssd;
 	e->fetcher = fetcher_create(store, e->blocks, e->indexes, e->compute, &fc);
 	if (!e->fetcher)
 		goto err;
@@ -118,6 +172,7 @@ void engine_destroy(struct engine *e)
 	if (e->fetcher)
 		fetcher_destroy(e->fetcher);
 	pool_destroy(e->compute);
+	ssd_close(e->ssd);
 	store_calls_quiesce(e->store); /* of uploads that did not wait for their end */
 	workers_destroy(e->workers);
 	if (e->indexes)
@@ -126,11 +181,14 @@ void engine_destroy(struct engine *e)
 		cache_destroy(e->blocks);
 	if (e->volumes_fd >= 0)
 		close(e->volumes_fd);
+	if (e->ssd_fd >= 0)
+		close(e->ssd_fd);
 	if (e->cache_fd >= 0)
 		close(e->cache_fd);
 	pthread_mutex_destroy(&e->upload_lock);
 	pthread_mutex_destroy(&e->lock);
 	free(e->cache_dir);
+	free(e->ssd_path);
 	free(e->host_id);
 	free(e);
 }
@@ -150,9 +208,22 @@ const struct engine_config *engine_cfg(const struct engine *e)
 	return &e->cfg;
 }
 
+int engine_ssd_scrub(struct engine *e, struct ssd_scrub *out)
+{
+	return e->ssd ? ssd_scrub(e->ssd, out) : -ENOENT;
+}
+
+void engine_ssd_scrub_stop(struct engine *e)
+{
+	if (e->ssd)
+		ssd_scrub_stop(e->ssd);
+}
+
 void engine_stats_read(struct engine *e, struct engine_stats *out)
 {
 	memset(out, 0, sizeof(*out));
+	if (e->ssd)
+		ssd_stats_read(e->ssd, &out->ssd);
 	cache_stats_read(e->blocks, &out->blocks);
 	cache_stats_read(e->indexes, &out->indexes);
 	fetch_stats_read(e->fetcher, &out->fetch);

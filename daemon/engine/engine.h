@@ -10,6 +10,7 @@
 #include "engine/fetch.h"
 #include "engine/io.h"
 #include "engine/layer.h"
+#include "engine/ssd.h"
 #include "lib/pool.h"
 
 struct engine_config {
@@ -17,6 +18,7 @@ struct engine_config {
 	const char *host_id;   /* "name/uuid", the owner string in roots */
 	unsigned int workers;  /* 0 = min(cpus, 32) */
 	uint64_t cache_bytes;  /* clean blocks in memory */
+	uint64_t ssd_bytes;    /* clean blocks in cache_dir; 0 = none */
 	uint64_t index_cache_bytes;
 	uint64_t upload_dirty_bytes; /* 64 MiB */
 	uint64_t upload_age_ns;      /* 30 s */
@@ -44,8 +46,17 @@ struct workers *engine_workers(struct engine *e);
 struct store *engine_store(struct engine *e);
 const struct engine_config *engine_cfg(const struct engine *e);
 
+/*
+ * Read everything in the SSD tier and remove what is bad. Blocks for long. -ENOENT: there is no
+ * tier. -EIO: its disk failed. -ECANCELED: stopped.
+ */
+int engine_ssd_scrub(struct engine *e, struct ssd_scrub *out) __must_check;
+/* The daemon is about to stop: no scrub is to hold it up. */
+void engine_ssd_scrub_stop(struct engine *e);
+
 struct engine_stats {
 	struct cache_stats blocks, indexes;
+	struct ssd_stats ssd;
 	struct fetch_stats fetch;
 	uint64_t dirty_bytes, uploads, upload_failures, upload_bytes, parked;
 };

@@ -179,8 +179,7 @@ static __thread struct {
 	bool queued;
 } plug;
 
-/* Under f->lock: to the dispatcher. */
-static void flight_queue(struct fetcher *f, struct flight *fl)
+void fetch_flight_queue(struct fetcher *f, struct flight *fl)
 {
 	list_add_tail(&fl->node, &f->submitq);
 	if (plug.depth)
@@ -246,7 +245,8 @@ static void index_ahead(struct fetch_req *r, const struct walk *wk)
 		if (!fl)
 			continue;
 		fl->volume = NULL; /* the request may end before this flight does */
-		flight_queue(f, fl);
+		if (!fetch_local_submit(f, fl))
+			fetch_flight_queue(f, fl);
 	}
 }
 
@@ -290,10 +290,12 @@ static int req_join(struct fetch_req *r, enum flight_kind kind, const struct fli
 		fl = flight_new(r, k, wk);
 		if (!fl)
 			return -ENOMEM;
-		if (flight_is_direct(r))
-			*direct = fl;
-		else
-			flight_queue(f, fl);
+		if (!fetch_local_submit(f, fl)) {
+			if (flight_is_direct(r))
+				*direct = fl;
+			else
+				fetch_flight_queue(f, fl);
+		}
 		if (kind == FLIGHT_INDEX)
 			index_ahead(r, wk);
 	} else if (r->w && !__atomic_load_n(&fl->demand, __ATOMIC_RELAXED)) {
@@ -326,7 +328,7 @@ static int req_enqueue(struct fetch_req *r, enum walk_result need, const struct 
 	pthread_mutex_unlock(&f->lock);
 	if (direct && !fetch_flight_submit(f, direct)) {
 		pthread_mutex_lock(&f->lock);
-		flight_queue(f, direct);
+		fetch_flight_queue(f, direct);
 		pthread_mutex_unlock(&f->lock);
 	}
 	return res;
@@ -580,12 +582,12 @@ struct fetcher *fetcher_create(struct store *store, struct cache *blocks, struct
 	list_init(&f->submitq);
 	list_init(&f->ahead);
 	list_init(&f->backlog);
-	if (fetch_dispatcher_start(f)) {
-		pthread_cond_destroy(&f->wake);
-		free(f);
-		return NULL;
-	}
-	return f;
+	if (!fetch_local_start(f) && !fetch_dispatcher_start(f))
+		return f;
+	fetch_local_stop(f);
+	pthread_cond_destroy(&f->wake);
+	free(f);
+	return NULL;
 }
 
 void fetcher_destroy(struct fetcher *f)
@@ -599,6 +601,7 @@ void fetcher_destroy(struct fetcher *f)
 	pthread_cond_signal(&f->wake);
 	pthread_mutex_unlock(&f->lock);
 	pthread_join(f->dispatcher, NULL);
+	fetch_local_stop(f);
 	fetch_spare_free(f);
 	list_for_each_entry_safe (job, n, &f->ahead, node) {
 		manifest_put(job->m);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Blocks from the store: manifest -> pack index -> (clean cache | range GET -> decompress -> verify
- * hash -> clean cache). Single-flight per pack index and per block; adjacent blocks of one pack are
- * fetched with one GET; sequential misses prefetch. Every fetch ends by its deadline with data or
- * an error: a corrupt object is -EIO (logged and counted), an unreachable store -EIO after
- * timeout_ns; transient errors are retried with backoff within it. Wrong data is never delivered.
+ * Blocks from the store: manifest -> pack index -> (clean cache in memory | on the SSD | range GET
+ * -> decompress -> verify hash -> clean cache). Single-flight per pack index and per block;
+ * adjacent blocks of one pack are fetched with one GET; sequential misses prefetch. Every fetch
+ * ends by its deadline with data or an error: a corrupt object is -EIO (logged and counted), an
+ * unreachable store -EIO after timeout_ns; transient errors are retried with backoff within it.
+ * Wrong data is never delivered.
  */
 #ifndef GFS_ENGINE_FETCH_H
 #define GFS_ENGINE_FETCH_H
@@ -14,8 +15,10 @@
 #include "store/store.h"
 
 struct fetcher;
+struct ssd;
 
 struct fetch_config {
+	struct ssd *ssd;          /* the cache's tier on the local disk, or NULL; borrowed */
 	uint64_t timeout_ns;      /* default 30 s */
 	uint32_t prefetch_blocks; /* upper bound of read-ahead, 0 = off */
 	uint32_t max_get_bytes;   /* one coalesced GET */

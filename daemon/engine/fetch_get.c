@@ -158,8 +158,10 @@ static int flight_verify(struct flight *fl, const void *stored, struct cache_buf
 
 	if (fl->key.kind == FLIGHT_INDEX) {
 		res = fetch_index_load(stored, fl->len, &fl->me, fl->block_bytes, out, err);
-		if (!res)
+		if (!res) {
 			cache_insert(fl->f->indexes, fl->key.sha256, *out);
+			fetch_local_put(fl, stored);
+		}
 		return res;
 	}
 	buf = cache_buf_new(fl->block_bytes);
@@ -171,6 +173,7 @@ static int flight_verify(struct flight *fl, const void *stored, struct cache_buf
 		return res;
 	}
 	cache_insert(fl->f->blocks, fl->key.sha256, buf);
+	fetch_local_put(fl, stored);
 	*out = buf;
 	return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside of the fetcher, shared by fetch.c (requests and flights), fetch_get.c (the dispatcher,
- * GETs, retries, verification), fetch_spare.c (their buffers) and fetch_stream.c (read-ahead).
+ * GETs, retries, verification), fetch_local.c (what the SSD tier has), fetch_spare.c (buffers of
+ * GETs) and fetch_stream.c (read-ahead).
  *
  * A request (struct fetch_req) wants one block or one pack index. What is not cached is brought by
  * a flight (struct flight), one per index and per block of a pack, however many requests wait for
@@ -65,7 +66,7 @@ struct flight {
 	uint64_t get_op_id; /* of the GET that brings it; under f->lock */
 	const char *volume; /* valid while a GET of it runs: its first waiter ends later */
 	struct get *get;
-	struct pool_job job;
+	struct pool_job job; /* fetch_local.c */
 };
 
 enum fetch_want { WANT_BLOCK, WANT_INDEX };
@@ -115,6 +116,7 @@ struct fetcher {
 	struct store *store;
 	struct cache *blocks, *indexes;
 	struct pool *compute;
+	struct pool *local, *local_ahead; /* readers of cfg.ssd; NULL without it */
 	struct fetch_config cfg;
 	uint64_t ahead_bytes; /* most to read ahead of one reader: a part of the cache's budget */
 	struct fetch_stats stats; /* each counter atomic */
@@ -155,6 +157,8 @@ static inline void fetch_count(uint64_t *counter, uint64_t n)
 /* Go on with a request: ends it, or parks it at a flight. `idx` (may be NULL, reference taken over)
  * is the index it waited for. */
 void fetch_req_run(struct fetch_req *r, struct cache_buf *idx);
+/* Under f->lock: a flight that is in no list, to the dispatcher. */
+void fetch_flight_queue(struct fetcher *f, struct flight *fl);
 /* Start reading `count` blocks ahead; dispatcher's thread. */
 void fetch_ahead_run(struct fetcher *f, const struct ahead_job *job);
 /* A flight ended: tell every waiter and free it. buf (reference taken over) is set if res is 0. */
@@ -176,6 +180,19 @@ int fetch_dispatcher_start(struct fetcher *f) __must_check;
 int fetch_index_load(const void *raw, size_t len, const struct manifest_entry *me,
 		     uint32_t block_bytes, struct cache_buf **out,
 		     struct fmt_err *err) __must_check;
+
+/* fetch_local.c */
+
+/*
+ * Under f->lock: if the SSD tier has what a new flight wants, have it brought from there. It does
+ * not end before the lock is released.
+ */
+bool fetch_local_submit(struct fetcher *f, struct flight *fl) __must_check;
+/* What came from the store for the flight, and was verified, to the SSD tier. */
+void fetch_local_put(struct flight *fl, const void *stored);
+int fetch_local_start(struct fetcher *f) __must_check;
+/* No flight is left. */
+void fetch_local_stop(struct fetcher *f);
 
 /* fetch_spare.c */
 

@@ -189,13 +189,18 @@ void volume_reserve_queue(struct volume *v, uint64_t sector, uint32_t nsectors)
 
 /* ---- the thread ---- */
 
+/* The clean cache on it gives way first. */
 static bool ssd_pressure(struct engine *e)
 {
 	struct statvfs st;
+	uint64_t free_bytes;
 
-	if (!e->cfg.min_free_bytes || fstatvfs(e->cache_fd, &st) < 0)
+	if (fstatvfs(e->cache_fd, &st) < 0)
 		return false;
-	return (uint64_t)st.f_bavail * st.f_frsize < e->cfg.min_free_bytes;
+	free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+	if (e->ssd)
+		ssd_disk_free(e->ssd, free_bytes);
+	return free_bytes < e->cfg.min_free_bytes;
 }
 
 /* Somebody's writes may soon have to wait for the host's limit: all that is dirty goes out. */

@@ -120,6 +120,9 @@ struct engine {
 	struct store *store;
 	struct workers *workers;
 	struct cache *blocks, *indexes;
+	struct ssd *ssd; /* or NULL */
+	int ssd_fd;      /* cache_dir/clean */
+	char *ssd_path;
 	struct pool *compute;  /* hash and compress */
 	struct pool *uploader; /* blocking upload jobs */
 	struct pool *local;    /* blocking jobs that touch the local disk only: reserve */

@@ -125,6 +125,8 @@ static void volumes_live_through_the_api(void **state)
 	api_expect(404, "POST", "/api/exports/vm-9/detach", NULL);
 	api_expect(404, "POST", "/api/exports/vm-9/takeover", NULL);
 	api_expect(404, "DELETE", "/api/exports/vm-9", NULL);
+	api_expect(200, "POST", "/api/cache/scrub", NULL);
+	assert_string_equal(api_member("bad"), "0");
 	api_expect(200, "DELETE", "/api/exports/vm-1?force=true", NULL);
 	api_expect(404, "GET", "/api/exports/vm-1", NULL);
 	api_expect(201, "PUT", "/api/exports/vm-1", "{\"size\":\"2G\"}");
