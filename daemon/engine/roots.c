@@ -253,6 +253,21 @@ int root_update(struct engine *e, const struct root *r, const uint8_t base[16], 
 	return root_put(&p);
 }
 
+int root_promote(struct engine *e, struct root *r, char *etag, uint64_t op_id, struct fmt_err *err)
+{
+	uint8_t base[sizeof(r->nonce)];
+
+	if (!r->read_only)
+		return 0;
+	if (r->owner[0])
+		return fmt_fail(err, -EBUSY, "volume %s is owned by host %s: detach it there first",
+				r->name, r->owner);
+	memcpy(base, r->nonce, sizeof(base));
+	random_bytes(r->nonce, sizeof(r->nonce));
+	r->read_only = false;
+	return root_update(e, r, base, etag, 0, op_id, NULL, err);
+}
+
 /* One attempt; -EAGAIN: read the root and decide again. */
 static int root_delete_attempt(struct engine *e, const char *name, const uint8_t *nonce,
 			       uint64_t deadline_ns, uint64_t op_id, struct store_call *c,

@@ -61,6 +61,13 @@ int root_update(struct engine *e, const struct root *r, const uint8_t base[16], 
 int root_delete(struct engine *e, const char *name, const uint8_t nonce[16], uint64_t op_id,
 		struct fmt_err *err) __must_check;
 /*
+ * Let a read-only volume that no host owns be written to from now on, by a conditional PUT. 0 also
+ * if it is writable already, out its root; -EBUSY: a host owns it; -ESTALE: it was changed at the
+ * same time; -ETIMEDOUT: not definite, the same call again is safe.
+ */
+int root_promote(struct engine *e, struct root *r, char *etag, uint64_t op_id,
+		 struct fmt_err *err) __must_check;
+/*
  * The manifest that a root names, verified, kept or fetched (manifest_cache.h); *out = NULL when it
  * names none (all zeros). -ENOENT, -EBADMSG, store errors after store_timeout_ns.
  */
