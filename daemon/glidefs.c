@@ -34,6 +34,8 @@ static const struct cli_command commands[] = {
 	 cmd_snapshot_rm},
 	{"takeover", CLI_VOLUME, CLI_OPT_FORCE,
 	 "seize a volume from another host, which loses what it has not uploaded", cmd_takeover},
+	{"promote", CLI_VOLUME, 0, "make a read-only volume writable, while it is detached",
+	 cmd_promote},
 	{"doctor", CLI_NOTHING, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
 	 cmd_doctor},
 	{"health", CLI_NOTHING, 0, "is the daemon ready? (exit status 0)", cmd_health},

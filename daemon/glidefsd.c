@@ -9,7 +9,6 @@
  * ends by _exit().
  */
 #include <getopt.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,8 +26,6 @@
 #define STOP_TIMEOUT_NS (20 * NSEC_PER_SEC)
 /* A restart with devices must not hang on a store that is down. */
 #define STORE_PROBE_WAIT_NS (2 * NSEC_PER_SEC)
-/* Heaps per thread would multiply what 64 mostly idle API threads keep. */
-#define MALLOC_ARENAS 8
 
 struct options {
 	const char *config;
@@ -126,7 +123,7 @@ static int process_setup(struct daemon *d, const struct options *o)
 	sigset_t set;
 	int r;
 
-	mallopt(M_ARENA_MAX, MALLOC_ARENAS);
+	engine_malloc_setup();
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -200,6 +197,7 @@ static int engine_start(struct daemon *d)
 	ec.cache_bytes = c->memory_bytes;
 	ec.ssd_bytes = c->ssd_bytes;
 	ec.index_cache_bytes = c->index_bytes;
+	ec.manifest_cache_bytes = c->manifest_cache_bytes;
 	ec.upload_dirty_bytes = c->upload_dirty_bytes;
 	ec.upload_age_ns = c->upload_age_s * NSEC_PER_SEC;
 	ec.upload_age_min_ns = c->upload_age_min_s * NSEC_PER_SEC;

@@ -20,6 +20,8 @@ enum step {
 	STEP_DEV_ARMED,
 	STEP_DEV_STARTED,
 	STEP_DEV_MAPPED,     /* the device map is durable */
+	STEP_LOCAL_READY,    /* the manifest is there: guests may come */
+	STEP_CREATE_CHECKED, /* root and device are there, and the source still was */
 	STEP_CREATE_JOINED,  /* both sides succeeded, not on the list yet */
 	STEP_CREATE_LISTED,  /* on the durable list, the record still there */
 	STEP_CREATE_SETTLED, /* the record is removed */

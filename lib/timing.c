@@ -38,6 +38,7 @@ static const char *const event_names[TIMING_NR] = {
 	[TIMING_DETACH_EXPORT] = "detach_export",
 	[TIMING_DELETE_EXPORT] = "delete_export",
 	[TIMING_DRAIN_EXPORT] = "drain_export",
+	[TIMING_PROMOTE_EXPORT] = "promote_export",
 	[TIMING_SNAPSHOT] = "snapshot",
 	[TIMING_DELETE_SNAPSHOT] = "delete_snapshot",
 	[TIMING_UBLK_ADD_DEV] = "ublk.add_dev",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What the tests of the control part link beyond the core, the programs that they run, and the rule in them.
 
-CONTROL_TESTS := $(patsubst %,$(B)/selftests/unit/%_test,config json_input host host_create host_owner api)
+CONTROL_TESTS := $(patsubst %,$(B)/selftests/unit/%_test,config json_input host host_create host_fork host_owner api)
 $(CONTROL_TESTS): $(call obj,$(CONTROL_SRC))
 $(CONTROL_TESTS): LIBS_COMMON += -lmicrohttpd -linih
 # .incbin is invisible to the compiler's dependencies.

@@ -66,6 +66,7 @@ int cmd_detach(const struct cli *c);
 int cmd_rm(const struct cli *c);
 int cmd_drain(const struct cli *c);
 int cmd_takeover(const struct cli *c);
+int cmd_promote(const struct cli *c);
 int cmd_snapshot(const struct cli *c);
 int cmd_snapshots(const struct cli *c);
 int cmd_snapshot_rm(const struct cli *c);

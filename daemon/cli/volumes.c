@@ -110,6 +110,18 @@ int cmd_rm(const struct cli *c)
 	return ret;
 }
 
+int cmd_promote(const struct cli *c)
+{
+	struct json_object *o;
+	char path[512];
+	int ret;
+
+	cli_path(c, "promote", path, sizeof(path));
+	ret = cli_request(c, "POST", path, NULL, &o);
+	json_object_put(o);
+	return ret;
+}
+
 static void print_row(struct json_object *v)
 {
 	char size[32], dirty[32];

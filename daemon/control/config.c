@@ -97,7 +97,9 @@ const struct config_option config_options[] = {
 	    "clean blocks kept in cache_dir, for all volumes, while a tenth of its file system and "
 	    "twice min_free_bytes stay free; 0 = none"),
 	OPT("cache", "index_bytes", CONFIG_SIZE, index_bytes, "64M", 1 * MiB, TiB,
-	    "pack indexes and manifests kept in memory, for all volumes"),
+	    "pack indexes kept in memory, for all volumes"),
+	OPT("cache", "manifest_cache_bytes", CONFIG_SIZE, manifest_cache_bytes, "64M", 0, TiB,
+	    "manifests and snapshots kept in memory, for all volumes; what forks are made from"),
 	OPT("cache", "volume_max_bytes", CONFIG_SIZE, volume_max_bytes, "0", 0, 64 * TiB,
 	    "local bytes of one volume that are not uploaded; 0 = no limit"),
 	OPT("cache", "host_max_bytes", CONFIG_SIZE, host_max_bytes, "0", 0, 1024 * TiB,

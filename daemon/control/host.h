@@ -89,6 +89,8 @@ int host_attach(struct host *h, const char *name, uint64_t op_id, bool *changed,
  */
 int host_detach(struct host *h, const char *name, bool force, uint64_t timeout_ns, uint64_t op_id,
 		struct op_err *err) __must_check;
+/* Make a detached, read-only volume writable; 0 also if it is. Not while it is attached. */
+int host_promote(struct host *h, const char *name, uint64_t op_id, struct op_err *err) __must_check;
 /* Remove the volume and its data. force: also when its device is in use. */
 int host_remove(struct host *h, const char *name, bool force, uint64_t op_id,
 		struct op_err *err) __must_check;

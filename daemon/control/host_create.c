@@ -32,6 +32,7 @@ struct creation {
 	const struct source *src; /* NULL: no fork, or not said */
 	struct volume_def def;    /* `asked`, with the source's snapshot and what follows from it */
 	struct snapshot snap;
+	char etag[STORE_ETAG_MAX]; /* of its object, "" = not known */
 };
 
 static bool def_equal(const struct volume_def *d, const struct root *r)
@@ -121,7 +122,8 @@ static int record_take(struct host *h, const struct volume_def *d, struct pendin
 			       d->name, strerror(-r));
 	}
 	if (p && def_equal(d, &p->root) && root.size_bytes == p->root.size_bytes &&
-	    !strcmp(root.source, p->root.source)) {
+	    !strcmp(root.source, p->root.source) &&
+	    !memcmp(root.manifest.sha256, p->root.manifest.sha256, SHA256_LEN)) {
 		*out = p;
 		return 0;
 	}
@@ -156,6 +158,7 @@ static void local_side_run(struct pool_job *job)
 	struct local_side *l = container_of(job, struct local_side, job);
 	struct host *h = l->vol->h;
 	struct fmt_err fe = {{0}};
+	int r;
 
 	vol_set_uuid(l->vol, l->root->uuid);
 	l->r = volume_open(h->e, l->vol->name, NULL, CLAIM_OWN, false, l->root, NULL, l->op_id,
@@ -164,8 +167,14 @@ static void local_side_run(struct pool_job *job)
 		l->r = op_fail_engine(&l->err, l->r, "opening it", l->vol->name, &fe);
 	else
 		step_reached(STEP_LOCAL_OPENED);
-	if (!l->r)
+	if (!l->r) {
 		l->r = vol_device_add(l->vol, l->v, l->op_id, &l->dev, &l->err);
+		/* The device waited for the manifest. If there is none, or it failed for that: */
+		r = volume_ready(l->v, !l->r, &fe);
+		if (r && r != -EINPROGRESS)
+			l->r = op_fail_engine(&l->err, r, "reading its manifest", l->vol->name,
+					      &fe);
+	}
 	SCOPED_LOCK(&h->lock);
 	l->done = true;
 	pthread_cond_broadcast(&h->cond);
@@ -277,12 +286,28 @@ static int create_finish(struct host_vol *vol, struct local_side *l, const char 
 	return 0;
 }
 
+/* What was started beside the PUT, if anything. */
+static int source_checked(struct host_vol *vol, struct snapshot_check **ck, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	int r = *ck ? snapshot_check_finish(*ck, &fe) : 0;
+
+	*ck = NULL;
+	if (!r)
+		step_reached(STEP_CREATE_CHECKED);
+	if (r == -ENOENT)
+		return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s: its source, %s",
+			       vol->name, fe.msg);
+	return r ? op_fail_engine(err, r, "asking for its source", vol->name, &fe) : 0;
+}
+
 /* One attempt. 0: created. 1: it exists as asked, and is to be attached. */
 static int create_round(struct host_vol *vol, const struct creation *c, uint64_t deadline,
 			uint64_t op_id, bool *again, struct op_err *err)
 {
 	struct host *h = vol->h;
 	char etag[STORE_ETAG_MAX] = "";
+	struct snapshot_check *check = NULL;
 	struct fmt_err fe = {{0}};
 	struct local_side local;
 	struct pending *p;
@@ -293,6 +318,14 @@ static int create_round(struct host_vol *vol, const struct creation *c, uint64_t
 	if (r)
 		return r;
 	step_reached(STEP_CREATE_RECORDED);
+	if (c->def.from) {
+		check = snapshot_check_start(h->e, &c->snap, c->etag, vol->name, deadline, op_id);
+		if (!check) {
+			pending_leave(h, p, true);
+			return op_fail(err, OP_FAULT_LOCAL, ENOMEM, "volume %s: out of memory",
+				       vol->name);
+		}
+	}
 	local_side_start(&local, vol, &p->root, op_id);
 	step_reached(STEP_CREATE_PUT);
 	r = root_create_late(h->e, &p->root, deadline, op_id, etag, &late, &fe);
@@ -302,6 +335,7 @@ static int create_round(struct host_vol *vol, const struct creation *c, uint64_t
 		step_reached(STEP_CREATE_WRITTEN);
 	local_side_wait(&local);
 	if (r) {
+		snapshot_check_cancel(check);
 		local_side_undo(&local, false);
 		r = put_failed(h, c, p, r, &fe, op_id, again, err);
 		return r ? r : 1;
@@ -310,6 +344,9 @@ static int create_round(struct host_vol *vol, const struct creation *c, uint64_t
 	if (r)
 		*err = local.err;
 	else
+		r = source_checked(vol, &check, err);
+	snapshot_check_cancel(check);
+	if (!r)
 		r = create_finish(vol, &local, etag, err);
 	if (!r) {
 		pending_whole(h, p);
@@ -347,7 +384,8 @@ static int source_find(struct host_vol *vol, struct creation *c, uint64_t op_id,
 	int r = 0;
 
 	if (!c->src->volume)
-		r = snapshot_load(h->e, c->src->name, c->src->seq, op_id, &c->snap, &fe);
+		r = snapshot_find(h->e, c->src->name, c->src->seq, d->name, op_id, &c->snap,
+				  c->etag, &fe);
 	else if (!c->snap.seq)
 		r = -ENOENT; /* the fork was there before, so none was made */
 	if (r == -ENOENT && !root_load(h->e, d->name, op_id, &root, NULL, &fe) &&

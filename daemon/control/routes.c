@@ -405,6 +405,16 @@ static void scrub_cache(struct api_request *req)
 	respond(req, 200, o);
 }
 
+static void promote_export(struct api_request *req)
+{
+	struct op_err err;
+
+	if (host_promote(api_host(req->api), req->name, req->op_id, &err))
+		api_op_error(req, &err);
+	else
+		respond_volume(req, 200);
+}
+
 static struct json_object *summary_json(const struct host_summary *s)
 {
 	struct json_object *o = json_object_new_object();
@@ -498,6 +508,7 @@ const struct api_route api_routes[] = {
 	 .status = {200, 400, 409, 500, 503, 507}},
 	{"POST", "/api/exports/*/takeover", .run = takeover_export, .args = API_ARG_FORCE,
 	 .status = {200, ERR_VOLUME}},
+	{"POST", "/api/exports/*/promote", .run = promote_export, .status = {200, ERR_VOLUME}},
 	{"POST", "/api/exports/*/snapshot", .run = post_snapshot, .args = API_ARG_TIMEOUT,
 	 .body = true, .status = {201, ERR_VOLUME}},
 	{"GET", "/api/exports/*/snapshots", .run = get_snapshots,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A byte-bounded cache of immutable values by 32-byte key: the host-wide clean-block cache (key =
- * SHA-256 of the content) and the pack-index cache (key = the index's SHA-256). S3-FIFO eviction.
- * Sharded; a shard's lock is held for a look-up or a queue operation, never across I/O or hashing.
- * Values in use (referenced) may outlive their eviction; the budget counts what the cache holds.
+ * A byte-bounded cache of immutable buffers by 32-byte key: the host-wide clean-block cache (key =
+ * SHA-256 of the content) and the pack-index cache (key = the index's SHA-256). s3fifo.h chooses
+ * what stays.
  */
 #ifndef GFS_ENGINE_CACHE_H
 #define GFS_ENGINE_CACHE_H
 
-#include "lib/hash.h"
+#include "engine/s3fifo.h"
 
 /* A reference-counted value. data is 64-byte aligned. */
 struct cache_buf {
@@ -22,11 +21,6 @@ struct cache_buf *cache_buf_get(struct cache_buf *b);
 void cache_buf_put(struct cache_buf *b); /* NULL is fine; any thread */
 
 struct cache;
-
-struct cache_stats {
-	uint64_t hits, misses, inserts, evictions;
-	uint64_t bytes, budget_bytes, entries;
-};
 
 struct cache *cache_create(uint64_t budget_bytes);
 void cache_destroy(struct cache *c);

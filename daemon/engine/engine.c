@@ -6,6 +6,7 @@
 #include "lib/fsutil.h"
 #include "lib/log.h"
 #include <fcntl.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,11 +16,29 @@
 /* Of the disk, at least, whatever min_free_bytes is: layers grow in steps. */
 #define KEEP_FREE_MIN (64 * MiB)
 
+/* Heaps per thread would multiply what 64 mostly idle API threads keep. */
+#define MALLOC_ARENAS 8
+/*
+ * What is larger than a GET of blocks (manifests and packs on their way) is mapped, and gone when
+ * it is freed. By itself this would grow with what is freed, to 32 MiB, twice of which each heap
+ * may then keep.
+ */
+#define MALLOC_MAPPED_BYTES (4 * MiB + 64 * KiB)
+#define MALLOC_KEPT_BYTES   (8 * MiB)
+
+void engine_malloc_setup(void)
+{
+	mallopt(M_ARENA_MAX, MALLOC_ARENAS);
+	mallopt(M_MMAP_THRESHOLD, MALLOC_MAPPED_BYTES);
+	mallopt(M_TRIM_THRESHOLD, MALLOC_KEPT_BYTES);
+}
+
 void engine_config_defaults(struct engine_config *c)
 {
 	*c = (struct engine_config){
 		.cache_bytes = 256 * MiB,
 		.index_cache_bytes = 64 * MiB,
+		.manifest_cache_bytes = 64 * MiB,
 		.upload_dirty_bytes = 64 * MiB,
 		.upload_age_ns = 30 * NSEC_PER_SEC,
 		.upload_age_min_ns = 5 * NSEC_PER_SEC,
@@ -142,10 +161,11 @@ int engine_create(const struct engine_config *c, struct store *store, struct eng
 	r = -ENOMEM;
 	e->blocks = cache_create(c->cache_bytes);
 	e->indexes = cache_create(c->index_cache_bytes);
+	e->manifests = manifest_cache_create(c->manifest_cache_bytes);
 	e->compute = pool_create("gfs-compute", MAX(1u, MIN(cpus, 16u)));
 	e->uploader = pool_create("gfs-upload", UPLOAD_THREADS);
 	e->local = pool_create("gfs-local", 2);
-	if (!e->blocks || !e->indexes || !e->compute || !e->uploader || !e->local)
+	if (!e->blocks || !e->indexes || !e->manifests || !e->compute || !e->uploader || !e->local)
 		goto err;
 	ssd_start(e);
 	fc.ssd = e->ssd;
@@ -175,6 +195,7 @@ void engine_destroy(struct engine *e)
 	ssd_close(e->ssd);
 	store_calls_quiesce(e->store); /* of uploads that did not wait for their end */
 	workers_destroy(e->workers);
+	manifest_cache_destroy(e->manifests);
 	if (e->indexes)
 		cache_destroy(e->indexes);
 	if (e->blocks)
@@ -226,6 +247,7 @@ void engine_stats_read(struct engine *e, struct engine_stats *out)
 		ssd_stats_read(e->ssd, &out->ssd);
 	cache_stats_read(e->blocks, &out->blocks);
 	cache_stats_read(e->indexes, &out->indexes);
+	manifest_cache_stats_read(e->manifests, &out->manifests);
 	fetch_stats_read(e->fetcher, &out->fetch);
 	out->dirty_bytes = __atomic_load_n(&e->dirty_bytes, __ATOMIC_RELAXED);
 	out->uploads = __atomic_load_n(&e->uploads, __ATOMIC_RELAXED);

@@ -11,6 +11,7 @@
 #include "engine/io.h"
 #include "engine/layer.h"
 #include "engine/ssd.h"
+#include "engine/manifest_cache.h"
 #include "lib/pool.h"
 
 struct engine_config {
@@ -20,14 +21,15 @@ struct engine_config {
 	uint64_t cache_bytes;  /* clean blocks in memory */
 	uint64_t ssd_bytes;    /* clean blocks in cache_dir; 0 = none */
 	uint64_t index_cache_bytes;
-	uint64_t upload_dirty_bytes; /* 64 MiB */
-	uint64_t upload_age_ns;      /* 30 s */
-	uint64_t upload_age_min_ns;  /* 5 s; where the adaptive age starts */
-	uint64_t volume_max_bytes;   /* local dirty bytes of one volume; 0 = no limit */
-	uint64_t host_max_bytes;     /* of all volumes; 0 = no limit */
-	uint64_t min_free_bytes;     /* of the SSD: below it, uploads start at once */
-	uint64_t space_wait_ns;      /* how long a write waits for space: 30 s */
-	uint64_t store_timeout_ns;   /* how long a read waits for the store: 30 s */
+	uint64_t manifest_cache_bytes; /* and snapshots */
+	uint64_t upload_dirty_bytes;   /* 64 MiB */
+	uint64_t upload_age_ns;        /* 30 s */
+	uint64_t upload_age_min_ns;    /* 5 s; where the adaptive age starts */
+	uint64_t volume_max_bytes;     /* local dirty bytes of one volume; 0 = no limit */
+	uint64_t host_max_bytes;       /* of all volumes; 0 = no limit */
+	uint64_t min_free_bytes;       /* of the SSD: below it, uploads start at once */
+	uint64_t space_wait_ns;        /* how long a write waits for space: 30 s */
+	uint64_t store_timeout_ns;     /* how long a read waits for the store: 30 s */
 	uint64_t io_slow_ns; /* io.slow threshold; 0 = every request (tests) ; UINT64_MAX = off */
 	uint32_t prefetch_blocks;
 	int zstd_level;
@@ -37,6 +39,8 @@ struct engine_config {
 struct engine;
 
 void engine_config_defaults(struct engine_config *c);
+/* Bounds of the process's allocator, which the budgets rely on. Before there are threads. */
+void engine_malloc_setup(void);
 /* Borrows the store. Takes no lock: the caller holds lock_fd already. -errno. */
 int engine_create(const struct engine_config *c, struct store *store,
 		  struct engine **out) __must_check;
@@ -57,6 +61,7 @@ void engine_ssd_scrub_stop(struct engine *e);
 struct engine_stats {
 	struct cache_stats blocks, indexes;
 	struct ssd_stats ssd;
+	struct manifest_cache_stats manifests;
 	struct fetch_stats fetch;
 	uint64_t dirty_bytes, uploads, upload_failures, upload_bytes, parked;
 };

@@ -116,6 +116,8 @@ struct manifest {
 
 /* Room for nr entries, refs 1, entries zeroed; NULL = -ENOMEM. */
 struct manifest *manifest_alloc(uint32_t nr);
+/* What that takes of memory. */
+uint64_t manifest_alloc_bytes(uint32_t nr);
 struct manifest *manifest_get(struct manifest *m);
 void manifest_put(struct manifest *m); /* NULL is fine */
 /* malloc'ed; -ENOMEM; -EINVAL: manifest_parse would refuse it. */

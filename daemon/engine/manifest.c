@@ -5,10 +5,13 @@
  */
 #include "engine/wire.h"
 
+#include <sys/mman.h>
+
 #define MAGIC       "GFSMANIF"
 #define VERSION     1
 #define HEAD_BYTES  80
 #define ENTRY_BYTES 72
+#define MAPPED_MIN  (64 * KiB) /* smaller ones are malloc'ed */
 
 /* Offsets within the header and within an entry; Documentation/formats.rst has the same tables. */
 enum {
@@ -36,10 +39,29 @@ _Static_assert(H_HEAD_SUM + 8 == HEAD_BYTES, "header layout");
 _Static_assert(E_INDEX_SHA256 + SHA256_LEN == ENTRY_BYTES, "entry layout");
 _Static_assert(H_UUID + 16 == H_SIZE && E_PACK_ID + PACK_ID_LEN == E_INDEX_OFF, "ids");
 
+uint64_t manifest_alloc_bytes(uint32_t nr)
+{
+	uint64_t bytes = sizeof(struct manifest) + (uint64_t)nr * sizeof(struct manifest_entry);
+
+	return bytes < MAPPED_MIN ? bytes : ROUND_UP(bytes, (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+/*
+ * Large ones are mappings of their own: a manifest is made by one thread and freed by another much
+ * later, and what lies in an allocator's arena by then may never be given back.
+ */
 struct manifest *manifest_alloc(uint32_t nr)
 {
-	struct manifest *m = calloc(1, sizeof(*m) + (size_t)nr * sizeof(m->entries[0]));
+	uint64_t bytes = manifest_alloc_bytes(nr);
+	struct manifest *m;
 
+	if (bytes < MAPPED_MIN) {
+		m = calloc(1, bytes);
+	} else {
+		m = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (m == MAP_FAILED)
+			m = NULL;
+	}
 	if (!m)
 		return NULL;
 	m->refs = 1;
@@ -56,8 +78,15 @@ struct manifest *manifest_get(struct manifest *m)
 
 void manifest_put(struct manifest *m)
 {
-	if (m && !__atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL))
+	uint64_t bytes;
+
+	if (!m || __atomic_sub_fetch(&m->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	bytes = manifest_alloc_bytes(m->nr_entries);
+	if (bytes < MAPPED_MIN)
 		free(m);
+	else
+		munmap(m, bytes);
 }
 
 static int entry_check(const struct manifest *m, uint32_t i, struct fmt_err *e)

@@ -23,25 +23,41 @@ static bool get_again(int res)
 	       res != -EPROTONOSUPPORT;
 }
 
-int object_get(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
-	       uint64_t op_id, const bool *cancel, int (*use)(const struct store_op *op, void *arg),
-	       void *arg, struct fmt_err *err)
+struct store_call *object_read_start(struct engine *e, enum store_op_type type, const char *key,
+				     const char *volume, uint64_t deadline_ns, uint64_t op_id)
 {
-	struct store_call *c = store_call_new(e->store, STORE_GET, STORE_PRIO_META, volume, op_id);
-	unsigned int bad = 0;
-	int res = -ENOMEM, r;
+	struct store_call *c = store_call_new(e->store, type, STORE_PRIO_META, volume, op_id);
 
 	if (!c)
-		return fmt_fail(err, -ENOMEM, "%s: out of memory", key);
+		return NULL;
 	snprintf(c->key, sizeof(c->key), "%s", key);
+	c->op.attempt = 1;
+	c->op.deadline_ns = object_attempt_deadline(deadline_ns);
+	store_call_start(c);
+	return c;
+}
+
+int object_read_finish(struct store_call *c, uint64_t deadline_ns, const bool *cancel,
+		       int (*use)(const struct store_op *op, void *arg), void *arg,
+		       struct fmt_err *err)
+{
+	const char *verb = c->op.type == STORE_HEAD ? "HEAD" : "GET";
+	unsigned int bad = 0;
+	int res, r;
+
 	for (unsigned int attempt = 1;; attempt++) {
-		c->op.attempt = attempt;
-		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
-		res = store_call_run(c, cancel);
-		if (res == -ECANCELED)
+		if (attempt > 1) {
+			c->op.attempt = attempt;
+			c->op.deadline_ns = object_attempt_deadline(deadline_ns);
+			store_call_start(c);
+		}
+		res = store_call_wait(c, cancel);
+		if (res)
 			break;
+		res = c->op.res;
 		if (res) {
-			fmt_fail(err, res, "GET %s: %s (attempt %u)", key, strerror(-res), attempt);
+			fmt_fail(err, res, "%s %s: %s (attempt %u)", verb, c->key, strerror(-res),
+				 attempt);
 		} else {
 			res = use(&c->op, arg);
 			if (!res || ++bad > 1)
@@ -57,6 +73,17 @@ int object_get(struct engine *e, const char *key, const char *volume, uint64_t d
 	}
 	store_call_put(c);
 	return res;
+}
+
+int object_get(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
+	       uint64_t op_id, const bool *cancel, int (*use)(const struct store_op *op, void *arg),
+	       void *arg, struct fmt_err *err)
+{
+	struct store_call *c = object_read_start(e, STORE_GET, key, volume, deadline_ns, op_id);
+
+	if (!c)
+		return fmt_fail(err, -ENOMEM, "%s: out of memory", key);
+	return object_read_finish(c, deadline_ns, cancel, use, arg, err);
 }
 
 int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,

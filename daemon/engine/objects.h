@@ -23,6 +23,18 @@ uint64_t object_attempt_deadline(uint64_t deadline_ns);
 int object_get(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
 	       uint64_t op_id, const bool *cancel, int (*use)(const struct store_op *op, void *arg),
 	       void *arg, struct fmt_err *err) __must_check;
+/*
+ * The same in two steps, for a caller that has something else to do meanwhile, and for HEAD too.
+ * What was started ends with the other call, or with store_call_put(). NULL: no memory.
+ */
+struct store_call *object_read_start(struct engine *e, enum store_op_type type, const char *key,
+				     const char *volume, uint64_t deadline_ns, uint64_t op_id);
+int object_read_finish(struct store_call *c, uint64_t deadline_ns, const bool *cancel,
+		       int (*use)(const struct store_op *op, void *arg), void *arg,
+		       struct fmt_err *err) __must_check;
+/* What a GET of a snapshot brought: parsed, and compared with its name. As snapshot_parse(). */
+int snapshot_read(const struct store_op *op, const char *name, uint64_t seq, struct snapshot *s,
+		  struct fmt_err *err) __must_check;
 /* DELETE until it is definite: 0 also if absent. For keys that are never used again only. */
 int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
 		  uint64_t op_id, struct fmt_err *err) __must_check;

@@ -13,8 +13,6 @@
 #include "engine/wire.h"
 #include "lib/spans.h"
 
-#define MANIFEST_BYTES_MAX (1 * GiB)
-
 int root_prepare(struct engine *e, const struct volume_def *def, struct root *r)
 {
 	struct fmt_err err;
@@ -255,6 +253,21 @@ int root_update(struct engine *e, const struct root *r, const uint8_t base[16], 
 	return root_put(&p);
 }
 
+int root_promote(struct engine *e, struct root *r, char *etag, uint64_t op_id, struct fmt_err *err)
+{
+	uint8_t base[sizeof(r->nonce)];
+
+	if (!r->read_only)
+		return 0;
+	if (r->owner[0])
+		return fmt_fail(err, -EBUSY, "volume %s is owned by host %s: detach it there first",
+				r->name, r->owner);
+	memcpy(base, r->nonce, sizeof(base));
+	random_bytes(r->nonce, sizeof(r->nonce));
+	r->read_only = false;
+	return root_update(e, r, base, etag, 0, op_id, NULL, err);
+}
+
 /* One attempt; -EAGAIN: read the root and decide again. */
 static int root_delete_attempt(struct engine *e, const char *name, const uint8_t *nonce,
 			       uint64_t deadline_ns, uint64_t op_id, struct store_call *c,
@@ -374,63 +387,32 @@ int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err)
 	return 0;
 }
 
-struct manifest_read {
-	const struct root *r;
-	struct manifest **out;
-	struct fmt_err *err;
-};
-
-static int manifest_use(const struct store_op *op, void *arg)
+int root_manifest_check(const struct root *r, const struct manifest *m, struct fmt_err *err)
 {
-	struct manifest_read *mr = arg;
-	uint8_t sum[SHA256_LEN];
-	int res;
-
-	if (op->size_out != mr->r->manifest.bytes)
-		return fmt_fail(mr->err, op->size_out < mr->r->manifest.bytes ? -ENODATA : -EBADMSG,
-				"%s: %llu bytes, the root of %s says %llu", op->key,
-				(unsigned long long)op->size_out, mr->r->name,
-				(unsigned long long)mr->r->manifest.bytes);
-	hash_sha256(op->buf, op->size_out, sum);
-	if (memcmp(sum, mr->r->manifest.sha256, sizeof(sum)))
-		return fmt_fail(mr->err, -EBADMSG,
-				"%s: hash differs from the one in the root of %s", op->key,
-				mr->r->name);
-	res = manifest_parse(op->buf, op->size_out, mr->out, mr->err);
-	if (!res && (*mr->out)->block_bytes != mr->r->block_bytes) {
-		res = fmt_fail(mr->err, -EBADMSG, "%s: blocks of %u bytes, the root of %s says %u",
-			       op->key, (*mr->out)->block_bytes, mr->r->name, mr->r->block_bytes);
-		manifest_put(*mr->out);
-		*mr->out = NULL;
-	}
-	return res;
+	if (m->block_bytes == r->block_bytes)
+		return 0;
+	return fmt_fail(err, -EBADMSG, "manifest %s: blocks of %u bytes, the root of %s says %u",
+			r->manifest.id, m->block_bytes, r->name, r->block_bytes);
 }
 
 int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
 		       struct manifest **out, struct fmt_err *err)
 {
-	struct timing_rec rec = {.event = TIMING_MANIFEST_FETCH,
-				 .op_id = op_id,
-				 .start_ns = now_ns(),
-				 .export_ = r->name,
-				 .dev_id = -1,
-				 .bytes = r->manifest.bytes};
-	struct manifest_read mr = {.r = r, .out = out, .err = err};
-	char key[STORE_KEY_MAX];
-	uint32_t span;
+	struct manifest_fetch *f;
 	int res;
 
 	*out = NULL;
 	if (!r->manifest.id[0])
 		return 0;
-	if (r->manifest.bytes > MANIFEST_BYTES_MAX)
-		return fmt_fail(err, -EFBIG, "manifest of %s: %llu bytes", r->name,
-				(unsigned long long)r->manifest.bytes);
-	manifest_key(r->manifest.uuid, r->manifest.id, key, sizeof(key));
-	span = span_open(&rec);
-	res = object_get(e, key, r->name, object_deadline(e), op_id, NULL, manifest_use, &mr, err);
-	rec.result = res;
-	span_close(span);
-	timing_emit(&rec);
+	f = manifest_fetch_start(e, &r->manifest, r->name, op_id);
+	if (!f)
+		return fmt_fail(err, -ENOMEM, "manifest of %s: out of memory", r->name);
+	res = manifest_fetch_finish(f, out, err);
+	if (!res)
+		res = root_manifest_check(r, *out, err);
+	if (res) {
+		manifest_put(*out);
+		*out = NULL;
+	}
 	return res;
 }

@@ -29,7 +29,18 @@ static uint64_t seq_next(struct engine *e)
 	return seq;
 }
 
-struct snapshot_read {
+int snapshot_read(const struct store_op *op, const char *name, uint64_t seq, struct snapshot *s,
+		  struct fmt_err *err)
+{
+	int res = snapshot_parse(op->buf, op->size_out, s, err);
+
+	if (!res && (strcmp(s->name, name) || s->seq != seq))
+		res = fmt_fail(err, -EBADMSG, "%s names itself %s@%llu", op->key, s->name,
+			       (unsigned long long)s->seq);
+	return res;
+}
+
+struct snapshot_want {
 	const char *name;
 	uint64_t seq;
 	struct snapshot *s;
@@ -38,19 +49,15 @@ struct snapshot_read {
 
 static int snapshot_use(const struct store_op *op, void *arg)
 {
-	struct snapshot_read *sr = arg;
-	int res = snapshot_parse(op->buf, op->size_out, sr->s, sr->err);
+	struct snapshot_want *sr = arg;
 
-	if (!res && (strcmp(sr->s->name, sr->name) || sr->s->seq != sr->seq))
-		res = fmt_fail(sr->err, -EBADMSG, "%s names itself %s@%llu", op->key, sr->s->name,
-			       (unsigned long long)sr->s->seq);
-	return res;
+	return snapshot_read(op, sr->name, sr->seq, sr->s, sr->err);
 }
 
 int snapshot_load(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
 		  struct snapshot *out, struct fmt_err *err)
 {
-	struct snapshot_read sr = {.name = name, .seq = seq, .s = out, .err = err};
+	struct snapshot_want sr = {.name = name, .seq = seq, .s = out, .err = err};
 	char key[STORE_KEY_MAX];
 	int res = volume_name_check(name, err);
 
@@ -71,7 +78,7 @@ static int taken_verdict(struct engine *e, const struct snapshot *s, const char 
 			 uint64_t deadline_ns, uint64_t op_id, struct fmt_err *err)
 {
 	struct snapshot cur;
-	struct snapshot_read sr = {.name = s->name, .seq = s->seq, .s = &cur, .err = err};
+	struct snapshot_want sr = {.name = s->name, .seq = s->seq, .s = &cur, .err = err};
 	int res = object_get(e, key, s->name, deadline_ns, op_id, NULL, snapshot_use, &sr, err);
 
 	if (!res)
@@ -81,9 +88,12 @@ static int taken_verdict(struct engine *e, const struct snapshot *s, const char 
 	return -EAGAIN;
 }
 
-/* 0; -EEXIST: another has the name; -ETIMEDOUT: not definite; others: definitely not written. */
+/*
+ * 0; -EEXIST: another has the name; -ETIMEDOUT: not definite; others: definitely not written. etag:
+ * "" if it was an earlier attempt that landed.
+ */
 static int snapshot_put(struct engine *e, const struct snapshot *s, const char *key, uint64_t op_id,
-			struct fmt_err *err)
+			char etag[STORE_ETAG_MAX], struct fmt_err *err)
 {
 	struct store_call *c = store_call_new(e->store, STORE_PUT, STORE_PRIO_META, s->name, op_id);
 	uint64_t deadline_ns = object_deadline(e);
@@ -92,6 +102,7 @@ static int snapshot_put(struct engine *e, const struct snapshot *s, const char *
 	size_t len = 0;
 	int res = c ? snapshot_encode(s, &json, &len) : -ENOMEM;
 
+	etag[0] = '\0';
 	if (res) {
 		store_call_put(c);
 		return fmt_fail(err, res, "snapshot of %s: cannot encode it: %s", s->name,
@@ -106,10 +117,12 @@ static int snapshot_put(struct engine *e, const struct snapshot *s, const char *
 		c->op.attempt = attempt;
 		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
 		res = store_call_run(c, NULL);
-		if (res == -EEXIST) {
+		if (!res) {
+			memcpy(etag, c->op.etag, STORE_ETAG_MAX);
+		} else if (res == -EEXIST) {
 			res = taken_verdict(e, s, key, deadline_ns, op_id, err);
 			ambiguous |= res == -EAGAIN;
-		} else if (res) {
+		} else {
 			ambiguous |= c->op.ambiguous;
 			fmt_fail(err, res, "PUT %s: %s%s", key, strerror(-res),
 				 c->op.ambiguous ? " (it may still land)" : "");
@@ -133,8 +146,8 @@ static int snapshot_put(struct engine *e, const struct snapshot *s, const char *
 int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t op_id,
 		   struct snapshot *out, struct fmt_err *err)
 {
+	char key[STORE_KEY_MAX], etag[STORE_ETAG_MAX];
 	struct fmt_err ignored;
-	char key[STORE_KEY_MAX];
 	int res;
 
 	memset(out, 0, sizeof(*out));
@@ -154,7 +167,7 @@ int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint
 		random_bytes(out->nonce, sizeof(out->nonce));
 		out->seq = seq_next(e);
 		snapshot_key(out->name, out->seq, key, sizeof(key));
-		res = snapshot_put(e, out, key, op_id, err);
+		res = snapshot_put(e, out, key, op_id, etag, err);
 		if (res != -EEXIST)
 			break;
 	}
@@ -168,6 +181,8 @@ int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint
 		log_warn("volume %s: a snapshot that failed without a definite answer could not "
 			 "be removed: %s may appear",
 			 r->name, key);
+	if (!res)
+		snapshot_keep(e, out, etag);
 	return res;
 }
 
@@ -175,10 +190,28 @@ int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint
  * The root names the layers that were published, and is ours as long as the one in the store has
  * our generation: one look within the request, and the snapshot is of a moment within the request.
  */
+static int snapshot_current(struct volume *v, const struct root *mine, const char *tag,
+			    uint64_t op_id, struct snapshot *out, struct fmt_err *err)
+{
+	struct root cur;
+	int res = root_load(v->e, mine->name, op_id, &cur, NULL, err);
+
+	if (res == -ENOENT)
+		return volume_fence(v, NULL, err);
+	if (res)
+		return res;
+	if (memcmp(cur.uuid, mine->uuid, sizeof(cur.uuid)))
+		return volume_fence(v, NULL, err);
+	if (cur.generation != mine->generation || strcmp(cur.owner, mine->owner))
+		return volume_fence(v, &cur, err);
+	return snapshot_write(v->e, mine, tag, op_id, out, err);
+}
+
 int volume_snapshot(struct volume *v, const char *tag, uint64_t op_id, struct snapshot *out,
 		    struct fmt_err *err)
 {
-	struct root mine, cur;
+	struct root mine;
+	struct view *vw;
 	int res;
 
 	if (volume_mode(v) == VOLUME_FENCED || volume_mode(v) == VOLUME_POISONED)
@@ -188,17 +221,14 @@ int volume_snapshot(struct volume *v, const char *tag, uint64_t op_id, struct sn
 				"the store gave no definite answer to its release yet");
 	pthread_mutex_lock(&v->lock);
 	mine = v->root;
+	vw = view_get(v->view);
 	pthread_mutex_unlock(&v->lock);
-	res = root_load(v->e, mine.name, op_id, &cur, NULL, err);
-	if (res == -ENOENT)
-		return volume_fence(v, NULL, err);
-	if (res)
-		return res;
-	if (memcmp(cur.uuid, mine.uuid, sizeof(cur.uuid)))
-		return volume_fence(v, NULL, err);
-	if (cur.generation != mine.generation || strcmp(cur.owner, mine.owner))
-		return volume_fence(v, &cur, err);
-	return snapshot_write(v->e, &mine, tag, op_id, out, err);
+	res = snapshot_current(v, &mine, tag, op_id, out, err);
+	/* Forks will ask for it. The view may be one upload behind the root: then it is refused. */
+	if (!res && vw->manifest)
+		manifest_keep(v->e, &mine.manifest, vw->manifest);
+	view_put(vw);
+	return res;
 }
 
 int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
@@ -210,7 +240,76 @@ int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t o
 	if (res)
 		return res;
 	snapshot_key(name, seq, key, sizeof(key));
+	snapshot_forget(e, name, seq);
 	return object_delete(e, key, name, object_deadline(e), op_id, err);
+}
+
+/* ---- is it still there? ---- */
+
+struct snapshot_check {
+	struct engine *e;
+	struct store_call *head;
+	const struct snapshot *s;
+	const char *etag;
+	uint64_t deadline_ns, op_id;
+	char seen[STORE_ETAG_MAX];
+};
+
+struct snapshot_check *snapshot_check_start(struct engine *e, const struct snapshot *s,
+					    const char *etag, const char *volume,
+					    uint64_t deadline_ns, uint64_t op_id)
+{
+	struct snapshot_check *ck = calloc(1, sizeof(*ck));
+	char key[STORE_KEY_MAX];
+
+	if (!ck)
+		return NULL;
+	*ck = (struct snapshot_check){
+		.e = e, .s = s, .etag = etag, .deadline_ns = deadline_ns, .op_id = op_id};
+	snapshot_key(s->name, s->seq, key, sizeof(key));
+	ck->head = object_read_start(e, STORE_HEAD, key, volume, deadline_ns, op_id);
+	if (ck->head)
+		return ck;
+	free(ck);
+	return NULL;
+}
+
+void snapshot_check_cancel(struct snapshot_check *ck)
+{
+	if (!ck)
+		return;
+	store_call_put(ck->head);
+	free(ck);
+}
+
+static int head_use(const struct store_op *op, void *arg)
+{
+	struct snapshot_check *ck = arg;
+
+	memcpy(ck->seen, op->etag, sizeof(ck->seen));
+	return 0;
+}
+
+int snapshot_check_finish(struct snapshot_check *ck, struct fmt_err *err)
+{
+	const struct snapshot *s = ck->s;
+	struct snapshot cur;
+	int res = object_read_finish(ck->head, ck->deadline_ns, NULL, head_use, ck, err);
+
+	ck->head = NULL;
+	/* An ETag alone convicts nobody: who is between us and the store may change it. */
+	if (!res && ck->etag[0] && strcmp(ck->etag, ck->seen)) {
+		res = snapshot_load(ck->e, s->name, s->seq, ck->op_id, &cur, err);
+		if (!res && memcmp(cur.nonce, s->nonce, sizeof(cur.nonce)))
+			res = -ENOENT;
+	}
+	if (res == -ENOENT) {
+		snapshot_forget(ck->e, s->name, s->seq);
+		fmt_fail(err, res, "snapshot %s@%llu was deleted meanwhile", s->name,
+			 (unsigned long long)s->seq);
+	}
+	snapshot_check_cancel(ck);
+	return res;
 }
 
 /* ---- listing ---- */
@@ -264,7 +363,7 @@ static void entries_load(struct engine *e, const char *name, struct snapshot_ent
 	}
 	for (size_t i = 0; i < nr; i++) {
 		uint64_t seq = entry[i].s.seq;
-		struct snapshot_read sr = {.name = name, .seq = seq, .s = &entry[i].s, .err = &err};
+		struct snapshot_want sr = {.name = name, .seq = seq, .s = &entry[i].s, .err = &err};
 		int res = c[i] ? store_call_wait(c[i], NULL) : -ENOMEM;
 
 		if (!res)

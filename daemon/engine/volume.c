@@ -102,6 +102,7 @@ static int claim(struct engine *e, enum volume_claim how, const uint8_t *uuid, b
 static void volume_free(struct volume *v)
 {
 	upload_forget(v);
+	manifest_fetch_cancel(v->coming);
 	view_put(v->view);
 	layer_put(v->next);
 	if (v->dirfd >= 0)
@@ -166,7 +167,13 @@ int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum
 	if (r)
 		goto err;
 	uuid_format(v->root.uuid, v->dir_name);
-	r = root_manifest_load(e, &v->root, op_id, &m, err);
+	if (v->unborn && v->root.manifest.id[0]) {
+		/* Beside the PUT of the root and all that follows here. */
+		v->coming = manifest_fetch_start(e, &v->root.manifest, name, op_id);
+		r = v->coming ? 0 : -ENOMEM;
+	} else {
+		r = root_manifest_load(e, &v->root, op_id, &m, err);
+	}
 	if (r == -ENOENT)
 		r = -EBADMSG; /* the volume exists; its store lost a part of it */
 	if (r)
@@ -210,6 +217,50 @@ int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum
 	return 0;
 err:
 	volume_free(v);
+	return r;
+}
+
+/* Lanes may have been added; they adopt the new view before this returns. */
+static int manifest_adopt(struct volume *v, struct manifest *m, struct fmt_err *err)
+{
+	struct view *vw;
+	int r = root_manifest_check(&v->root, m, err);
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&v->mut);
+	vw = view_new(v->view->active, v->view->frozen, m);
+	r = vw ? volume_view_change(v, vw, false) : -ENOMEM;
+	pthread_mutex_unlock(&v->mut);
+	if (r)
+		snprintf(err->msg, sizeof(err->msg), "volume %s: its manifest: %s", v->root.name,
+			 strerror(-r));
+	return r;
+}
+
+int volume_ready(struct volume *v, bool wait, struct fmt_err *err)
+{
+	struct manifest *m;
+	int r;
+
+	if (v->unready) {
+		snprintf(err->msg, sizeof(err->msg), "%s", v->why);
+		return v->unready;
+	}
+	if (!v->coming)
+		return 0;
+	if (!wait)
+		return -EINPROGRESS;
+	r = manifest_fetch_finish(v->coming, &m, err);
+	v->coming = NULL;
+	if (r == -ENOENT)
+		r = -EBADMSG; /* as in volume_open() */
+	if (!r)
+		r = manifest_adopt(v, m, err);
+	manifest_put(m);
+	v->unready = r;
+	if (r)
+		snprintf(v->why, sizeof(v->why), "%.199s", err->msg);
 	return r;
 }
 

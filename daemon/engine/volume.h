@@ -61,11 +61,21 @@ int root_update(struct engine *e, const struct root *r, const uint8_t base[16], 
 int root_delete(struct engine *e, const char *name, const uint8_t nonce[16], uint64_t op_id,
 		struct fmt_err *err) __must_check;
 /*
- * The manifest that a root names, verified; *out = NULL when it names none (all zeros). -ENOENT,
- * -EBADMSG, store errors after store_timeout_ns.
+ * Let a read-only volume that no host owns be written to from now on, by a conditional PUT. 0 also
+ * if it is writable already, out its root; -EBUSY: a host owns it; -ESTALE: it was changed at the
+ * same time; -ETIMEDOUT: not definite, the same call again is safe.
+ */
+int root_promote(struct engine *e, struct root *r, char *etag, uint64_t op_id,
+		 struct fmt_err *err) __must_check;
+/*
+ * The manifest that a root names, verified, kept or fetched (manifest_cache.h); *out = NULL when it
+ * names none (all zeros). -ENOENT, -EBADMSG, store errors after store_timeout_ns.
  */
 int root_manifest_load(struct engine *e, const struct root *r, uint64_t op_id,
 		       struct manifest **out, struct fmt_err *err) __must_check;
+/* Can m be the manifest of r? -EBADMSG. */
+int root_manifest_check(const struct root *r, const struct manifest *m,
+			struct fmt_err *err) __must_check;
 /* Names in the store after `start_after` (NULL = all), malloc'ed array of strings; caller frees
  * each. */
 int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err) __must_check;
@@ -86,6 +96,19 @@ int snapshot_load(struct engine *e, const char *name, uint64_t seq, uint64_t op_
 int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
 		    struct fmt_err *err) __must_check;
 
+/*
+ * Is s, which is known since some time, still in the store, and the same (storage rule 18)? In two
+ * steps, so that a create asks while its PUT is in flight. s, and its etag ("" = not known), last
+ * until the end. Start: NULL is no memory. Finish: 0; -ENOENT, and it is not kept any more; store
+ * errors until deadline_ns. Cancel instead: NULL is fine.
+ */
+struct snapshot_check;
+struct snapshot_check *snapshot_check_start(struct engine *e, const struct snapshot *s,
+					    const char *etag, const char *volume,
+					    uint64_t deadline_ns, uint64_t op_id);
+int snapshot_check_finish(struct snapshot_check *ck, struct fmt_err *err) __must_check;
+void snapshot_check_cancel(struct snapshot_check *ck);
+
 struct snapshot_entry {
 	struct snapshot s; /* with `error` only seq is filled */
 	int error;         /* 0; -EBADMSG, -ENODATA, -EPROTONOSUPPORT: it cannot be understood */
@@ -103,15 +126,22 @@ enum volume_claim {
 
 /*
  * Open a volume on this host: load the root (or use `created`, just written by root_create with its
- * etag; etag NULL: its PUT is in flight, so nothing is published before volume_created()), claim
- * it, bind or recover the local state under cache_dir/volumes/UUID (mismatch: quarantined, and the
- * store's image is served only if `local_expected` is false, else -EUCLEAN). It has no lanes yet.
- * -ESTALE, and the root is left alone: it has another uuid than the one expected (NULL: any), or
- * with local_expected and CLAIM_OWN it is not this host's.
+ * etag; etag NULL: its PUT is in flight, so nothing is published before volume_created(), and its
+ * manifest may be on its way until volume_ready()), claim it, bind or recover the local state under
+ * cache_dir/volumes/UUID (mismatch: quarantined, and the store's image is served only if
+ * `local_expected` is false, else -EUCLEAN). It has no lanes yet. -ESTALE, and the root is left
+ * alone: it has another uuid than the one expected (NULL: any), or with local_expected and
+ * CLAIM_OWN it is not this host's.
  */
 int volume_open(struct engine *e, const char *name, const uint8_t uuid[16], enum volume_claim claim,
 		bool local_expected, const struct root *created, const char *etag, uint64_t op_id,
 		struct volume **out, struct fmt_err *err) __must_check;
+/*
+ * Wait for the manifest of a volume that was opened without an etag; no request may reach it
+ * before. One thread. 0 at once for others, and the same when asked again. -EBADMSG, store errors,
+ * -ENOMEM: the volume is of no use; -EINPROGRESS: not known yet, and `wait` is false.
+ */
+int volume_ready(struct volume *v, bool wait, struct fmt_err *err) __must_check;
 /* The PUT of a volume opened without an etag succeeded. Not from a worker. */
 void volume_created(struct volume *v, const char *etag);
 /*

@@ -73,6 +73,10 @@ struct volume {
 	struct root root;          /* as last published; written under mut + lock */
 	char etag[STORE_ETAG_MAX]; /* under mut */
 	bool unborn; /* under mut: the root's first PUT is in flight, see volume_created() */
+	/* Its manifest is on its way, see volume_ready(); of who makes it, before others know it.
+	 */
+	struct manifest_fetch *coming;
+	int unready;             /* likewise: it did not come; the sentence is in `why` */
 	struct publish *publish; /* upload.c: a root PUT that is not definite yet; under mut */
 
 	int mode;      /* enum volume_mode, atomic */
@@ -123,9 +127,10 @@ struct engine {
 	struct ssd *ssd; /* or NULL */
 	int ssd_fd;      /* cache_dir/clean */
 	char *ssd_path;
-	struct pool *compute;  /* hash and compress */
-	struct pool *uploader; /* blocking upload jobs */
-	struct pool *local;    /* blocking jobs that touch the local disk only: reserve */
+	struct manifest_cache *manifests; /* and snapshots */
+	struct pool *compute;             /* hash and compress */
+	struct pool *uploader;            /* blocking upload jobs */
+	struct pool *local; /* blocking jobs that touch the local disk only: reserve */
 	struct fetcher *fetcher;
 
 	pthread_mutex_t upload_lock; /* upload_queue.c */

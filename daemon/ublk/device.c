@@ -541,6 +541,21 @@ static void dev_udev_wait(struct ublk_dev *dev, uint64_t since_ns)
 			 (unsigned long long)(dev->h->udev_wait_ns / NSEC_PER_MSEC), dev->id);
 }
 
+/*
+ * Guests can read from START_DEV on, and a volume that has no manifest yet would give them zeros.
+ * The wait for the store does not count against the deadline of the commands.
+ */
+static int dev_volume_ready(struct ublk_dev *dev, uint64_t *deadline_ns, struct fmt_err *err)
+{
+	uint64_t begin = now_ns();
+	int r = volume_ready(dev->v, true, err);
+
+	*deadline_ns += now_ns() - begin;
+	if (!r)
+		step_reached(STEP_LOCAL_READY);
+	return r;
+}
+
 int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct ublk_dev **out,
 		 struct fmt_err *err)
 {
@@ -580,6 +595,9 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 		goto err_undo;
 	}
 	step_reached(STEP_DEV_ARMED);
+	r = dev_volume_ready(dev, &deadline, err);
+	if (r)
+		goto err_undo;
 	r = dev_start(dev, deadline, err);
 	if (r)
 		goto err_undo;

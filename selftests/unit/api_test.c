@@ -138,6 +138,50 @@ static void volumes_live_through_the_api(void **state)
 	daemon_stop(SIGTERM);
 }
 
+static void a_read_only_volume_is_promoted_while_it_is_detached(void **state)
+{
+	daemon_start("");
+	api_expect(201, "PUT", "/api/exports/ro", "{\"size\":\"1G\",\"read_only\":true}");
+	assert_string_equal(api_member("mode"), "read_only");
+	api_expect(409, "POST", "/api/exports/ro/promote", NULL);
+	assert_non_null(strstr(api_answer, "detach it"));
+	api_expect(200, "POST", "/api/exports/ro/detach", NULL);
+	api_expect(200, "POST", "/api/exports/ro/promote", NULL);
+	assert_string_equal(api_member("read_only"), "false");
+	api_expect(200, "POST", "/api/exports/ro/attach", NULL);
+	assert_string_equal(api_member("mode"), "rw");
+	/* It is writable already, attached or not. */
+	api_expect(200, "POST", "/api/exports/ro/promote", NULL);
+	api_expect(200, "PUT", "/api/exports/ro", "{\"size\":\"2G\"}");
+	api_expect(200, "POST", "/api/exports/ro/detach", NULL);
+	assert_int_equal(api_client("promote", "ro", NULL, NULL), 0);
+	api_expect(404, "POST", "/api/exports/nobody/promote", NULL);
+	assert_int_equal(api_client("promote", "nobody", NULL, NULL), 4);
+	/* A fork of it too: made read-only, larger than its source, and written to later. */
+	assert_int_equal(api_client("fork", "rw", "--from", "volume:ro"), 0);
+	api_expect(201, "PUT", "/api/exports/fork",
+		   "{\"from\":\"volume:ro\",\"size\":\"3G\",\"read_only\":true}");
+	assert_string_equal(api_member("size_bytes"), "3221225472");
+	assert_int_equal(api_client("promote", "fork", NULL, NULL), 5);
+	assert_int_equal(api_client("detach", "fork", NULL, NULL), 0);
+	assert_int_equal(api_client("promote", "fork", NULL, NULL), 0);
+	api_expect(200, "POST", "/api/exports/fork/attach", NULL);
+	assert_string_equal(api_member("mode"), "rw");
+	daemon_stop(SIGTERM);
+	/* What has no answer is the same, and a retry says what became of it. */
+	daemon_start("");
+	api_expect(201, "PUT", "/api/exports/ro2", "{\"size\":\"1G\",\"read_only\":true}");
+	api_expect(200, "POST", "/api/exports/ro2/detach", NULL);
+	daemon_stop(SIGTERM);
+	daemon_start("[store]\nfault=put:exports/ro2/* error=EIO count=1\n");
+	api_expect(503, "POST", "/api/exports/ro2/promote", NULL);
+	api_expect(200, "GET", "/api/exports/ro2", NULL);
+	assert_string_equal(api_member("read_only"), "true");
+	api_expect(200, "POST", "/api/exports/ro2/promote", NULL);
+	assert_string_equal(api_member("read_only"), "false");
+	daemon_stop(SIGTERM);
+}
+
 static void snapshots_live_through_the_api(void **state)
 {
 	struct json_object *o, *all;
@@ -819,6 +863,8 @@ int main(void)
 		cmocka_unit_test_teardown(volumes_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(snapshots_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(forks_live_through_the_api, daemon_clean),
+		cmocka_unit_test_teardown(a_read_only_volume_is_promoted_while_it_is_detached,
+					  daemon_clean),
 		cmocka_unit_test_teardown(bad_paths_names_and_arguments_are_refused, daemon_clean),
 		cmocka_unit_test_teardown(bad_bodies_are_refused_and_make_nothing, daemon_clean),
 		cmocka_unit_test_teardown(broken_http_never_stops_the_daemon, daemon_clean),

@@ -52,6 +52,7 @@ void harness_init(struct harness *h)
 	h->cfg.workers = 2;
 	h->cfg.cache_bytes = 8 * MiB;
 	h->cfg.index_cache_bytes = 1 * MiB;
+	h->cfg.manifest_cache_bytes = 1 * MiB;
 	h->cfg.upload_age_ns = 3600 * NSEC_PER_SEC;
 	h->cfg.upload_age_min_ns = h->cfg.upload_age_ns;
 	h->cfg.upload_dirty_bytes = 1 * TiB;

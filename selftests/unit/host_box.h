@@ -20,12 +20,13 @@
 #include "engine/worker.h"
 #include "lib/fsutil.h"
 #include "lib/log.h"
+#include "lib/step.h"
 #include "lib/timing.h"
 #include "store/fault.h"
 
 /* ---- the model of ublk ---- */
 
-#define MODEL_DEVS 64
+#define MODEL_DEVS 256
 
 struct ublk_host {
 	const char *host_id;
@@ -51,6 +52,7 @@ static struct model {
 	int fail_add, fail_recover, fail_remove; /* errno of the next calls, 0 = fine */
 	int together; /* atomic: adds that must be under way before any of them goes on */
 	int adding;   /* atomic: so many are */
+	int armed; /* atomic: devices that were made as far as they can be without their volume */
 } model = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* As the real one: a volume whose release is not definite takes no lanes. */
@@ -69,6 +71,7 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 {
 	const struct timespec pause = {.tv_nsec = NSEC_PER_MSEC};
 	uint64_t deadline = now_ns() + 10 * NSEC_PER_SEC;
+	int r;
 
 	__atomic_add_fetch(&model.adding, 1, __ATOMIC_RELAXED);
 	while (__atomic_load_n(&model.adding, __ATOMIC_RELAXED) <
@@ -77,21 +80,25 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 			return -ETIMEDOUT;
 		nanosleep(&pause, NULL);
 	}
-	SCOPED_LOCK(&model.lock);
-
 	if (model.fail_add) {
 		snprintf(err->msg, sizeof(err->msg), "ADD_DEV failed (%s)",
 			 strerror(model.fail_add));
 		return -model.fail_add;
 	}
+	r = model_lanes(h, v, err);
+	if (r)
+		return r;
+	__atomic_add_fetch(&model.armed, 1, __ATOMIC_RELAXED);
+	r = volume_ready(v, true, err);
+	step_reached(STEP_LOCAL_READY);
+	if (r) {
+		volume_lanes_remove(v);
+		return r;
+	}
+	SCOPED_LOCK(&model.lock);
 	for (int i = 0; i < MODEL_DEVS; i++) {
-		int r;
-
 		if (model.d[i].there)
 			continue;
-		r = model_lanes(h, v, err);
-		if (r)
-			return r;
 		model.d[i].there = model.d[i].served = true;
 		model.d[i].in_use = false;
 		memcpy(model.d[i].uuid, volume_uuid(v), 16);
@@ -101,6 +108,7 @@ int ublk_dev_add(struct ublk_host *h, struct volume *v, uint64_t op_id, struct u
 		*out = &model.d[i].dev;
 		return 0;
 	}
+	volume_lanes_remove(v);
 	return -ENOSPC;
 }
 

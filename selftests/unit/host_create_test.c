@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The registry: a create, or fork, is whole or absent, whatever fails and whenever.
+ * The registry: a create is whole or absent, whatever fails and whenever; a fork: host_fork_test.
  */
 #include "host_box.h"
 
@@ -284,115 +284,6 @@ static void failed_device_is_undone_and_a_retry_creates(void **state)
 	box_stop(&b);
 }
 
-static int fork_of(struct box *b, const char *name, const char *from, bool *created,
-		   struct op_err *err)
-{
-	const struct volume_def def = {.name = name};
-
-	memset(err, 0, sizeof(*err));
-	return host_fork_volume(b->host, &def, from, timing_op_id(), created, err);
-}
-
-static unsigned int snapshots_of(struct box *b, const char *name)
-{
-	struct snapshot_entry *e;
-	struct op_err err;
-	size_t nr;
-
-	assert_int_equal(host_snapshot_list(b->host, name, timing_op_id(), &e, &nr, &err), 0);
-	free(e);
-	return (unsigned int)nr;
-}
-
-/* Whatever fails, neither the fork nor the snapshot for it is there, and a retry makes both. */
-static void failed_fork_is_undone_and_a_retry_creates(void **state)
-{
-	static const struct {
-		const char *rules;
-		int fail_add;
-		enum op_fault want;
-	} t[] = {
-		{"get:exports/* error=EIO", 0, OP_FAULT_STORE},
-		{"put:snapshots/* error=EIO", 0, OP_FAULT_STORE},
-		{"put:snapshots/* hang", 0, OP_FAULT_STORE},
-		{"put:exports/* error=EIO", 0, OP_FAULT_STORE},
-		{"put:exports/* hang", 0, OP_FAULT_STORE},
-		{"put:exports/* ambiguous=before", 0, OP_FAULT_STORE},
-		{"", EIO, OP_FAULT_DEVICE},
-	};
-	struct op_err err;
-	struct box b;
-	bool created;
-
-	box_init(&b, "a");
-	b.create_timeout_ns = b.store_timeout_ns = 1 * NSEC_PER_SEC;
-	box_start(&b);
-	must_create(&b, "base");
-	for (unsigned int i = 0; i < ARRAY_SIZE(t); i++) {
-		char name[32];
-		int r;
-
-		snprintf(name, sizeof(name), "fork-%u", i);
-		faults(&b, t[i].rules);
-		model.fail_add = t[i].fail_add;
-		r = fork_of(&b, name, "volume:base", &created, &err);
-		model.fail_add = 0;
-		if (!r || created || err.fault != t[i].want)
-			fail_msg("%s: %d, fault %d: %s", t[i].rules, r, err.fault, err.msg);
-		faults(&b, "");
-		assert_absent(&b, name);
-		assert_int_equal(model_count(), 1 + i);
-		assert_int_equal(local_volumes(&b), 1 + i);
-		assert_int_equal(snapshots_of(&b, "base"), i);
-		if (fork_of(&b, name, "volume:base", &created, &err))
-			fail_msg("%s: again: %s", t[i].rules, err.msg);
-		assert_true(created);
-		assert_state(&b, name, HOST_ATTACHED);
-		assert_int_equal(snapshots_of(&b, "base"), i + 1);
-	}
-	box_stop(&b);
-}
-
-/* A snapshot whose manifest is gone: the fork is refused and leaves nothing, not even its root. */
-static void a_fork_of_a_broken_snapshot_is_undone(void **state)
-{
-	struct snapshot s = {.name = "base",
-			     .seq = 77,
-			     .size_bytes = 64 * MiB,
-			     .block_bytes = BLOCK_BYTES,
-			     .generation = 1,
-			     .manifest.id = "00000000000000000001.0123456789abcdef",
-			     .manifest.bytes = 80};
-	char path[256], *json;
-	struct op_err err;
-	struct box b;
-	bool created;
-	size_t len;
-	FILE *f;
-
-	memset(s.uuid, 7, sizeof(s.uuid));
-	box_init(&b, "a");
-	box_start(&b);
-	snprintf(path, sizeof(path), "%s/store/snapshots/base", b.dir);
-	assert_int_equal(mkdir_all(path), 0);
-	snprintf(path, sizeof(path), "%s/store/snapshots/base/%020d", b.dir, 77);
-	f = fopen(path, "we");
-	assert_non_null(f);
-	assert_int_equal(snapshot_encode(&s, &json, &len), 0);
-	assert_int_equal(fwrite(json, 1, len, f), len);
-	assert_int_equal(fclose(f), 0);
-	free(json);
-	assert_int_equal(fork_of(&b, "fork", "snapshot:base@77", &created, &err), -EBADMSG);
-	assert_int_equal(err.fault, OP_FAULT_LOCAL);
-	assert_absent(&b, "fork");
-	assert_false(root_in_store(&b, "fork"));
-	assert_int_equal(local_volumes(&b), 0);
-	assert_int_equal(model_count(), 0);
-	assert_int_equal(fork_of(&b, "fork", "snapshot:base@78", &created, &err), -ENOENT);
-	assert_int_equal(err.fault, OP_FAULT_MISSING);
-	box_stop(&b);
-}
-
 static void unwritable_list_undoes_the_create(void **state)
 {
 	struct op_err err;
@@ -582,8 +473,6 @@ int main(void)
 		cmocka_unit_test(late_put_of_a_refused_create_is_reaped),
 		cmocka_unit_test(pending_record_survives_a_restart),
 		cmocka_unit_test(failed_device_is_undone_and_a_retry_creates),
-		cmocka_unit_test(failed_fork_is_undone_and_a_retry_creates),
-		cmocka_unit_test(a_fork_of_a_broken_snapshot_is_undone),
 		cmocka_unit_test(unwritable_list_undoes_the_create),
 		cmocka_unit_test(one_of_many_creates_of_a_name_wins),
 		cmocka_unit_test(a_hanging_create_delays_no_other_name),
