@@ -5,7 +5,7 @@ DEPS_BUILD := build-essential pkg-config clang libclang-rt-dev llvm bpftool libu
 	libcurl4-openssl-dev libjson-c-dev libelf-dev libdw-dev libzstd-dev libxxhash-dev \
 	libmicrohttpd-dev libexpat1-dev libinih-dev libsystemd-dev systemtap-sdt-dev uthash-dev \
 	libcap-ng-dev libncurses-dev libssl-dev zlib1g-dev linux-libc-dev
-DEPS_TEST := libcmocka-dev gdb python3 git
+DEPS_TEST := libcmocka-dev gdb python3 git qemu-utils
 DEPS_LAB := qemu-system-x86 busybox-static cpio kmod xz-utils fio dmsetup e2fsprogs dpkg-dev \
 	debian-archive-keyring curl udev s3backer
 # A radosgw of one's own (selftests/rgw).
