@@ -11,7 +11,7 @@ DEPS_LAB := qemu-system-x86 busybox-static cpio kmod xz-utils fio dmsetup e2fspr
 # A radosgw of one's own (selftests/rgw).
 DEPS_S3 := radosgw ceph-mon ceph-osd ceph-common openssl
 # What figures are compared with (selftests/bench).
-DEPS_BENCH := iproute2 s3backer nbdkit nbdkit-plugin-python python3-boto3 nbd-client
+DEPS_BENCH := iproute2 s3backer nbdkit nbdkit-plugin-python python3-boto3 nbd-client zstd cpio
 DEPS_LINT := clang-format cppcheck shellcheck codespell
 
 .PHONY: deps deps-bench deps-lint

@@ -37,6 +37,7 @@ struct bless {
 	struct engine *e;
 	const struct bless_options *o;
 	struct fmt_err *err;
+	uint64_t start_ns;
 	struct bless_source src;
 	uint32_t block_bytes, per_chunk, per_span; /* blocks */
 	size_t stored_cap;
@@ -356,6 +357,11 @@ static int bless_end(struct bless *b, const struct base *old, struct bless_resul
 	senders_progress(b->senders, &b->p);
 	if (!res)
 		res = manifest_make(b, base);
+	if (!res && now_ns() - b->start_ns > BLESS_NS)
+		res = fmt_fail(b->err, -ETIME,
+			       "it took more than %llu hours: bless it again, it goes on with what "
+			       "is there",
+			       BLESS_NS / NSEC_PER_SEC / 3600);
 	if (!res)
 		res = base_seal(b->e, base, &out->there, b->o->op_id, b->err);
 	return res;
@@ -419,7 +425,7 @@ static int bless_init(struct bless *b)
 int image_bless(struct engine *e, const struct bless_options *o, int fd, struct bless_result *out,
 		struct fmt_err *err)
 {
-	struct bless b = {.e = e, .o = o, .err = err};
+	struct bless b = {.e = e, .o = o, .err = err, .start_ns = now_ns()};
 	struct base old;
 	int res;
 

@@ -9,6 +9,15 @@
 #include "engine/image.h"
 #include "engine/objects.h"
 
+/*
+ * Storage rule 18. What is found and older than THERE_AGE_S is written again rather than relied on:
+ * a call that was never finished may have left it, and then nothing refers to it. No base is sealed
+ * later than BLESS_NS after the call began. So a garbage collector must leave alone what is younger
+ * than the sum of both; a clock that differs from the store's by much costs uploads only.
+ */
+#define THERE_AGE_S 3600
+#define BLESS_NS    (4 * 3600 * NSEC_PER_SEC)
+
 /* ---- bless_source.c ---- */
 
 struct bless_source {

@@ -7,13 +7,6 @@
 #include "engine/wire.h"
 
 #define SENDERS 8
-/*
- * What is older than this is written again rather than relied on: it may have been left by a call
- * that was never finished, and then nothing refers to it. A garbage collector must leave alone what
- * is younger than four times this, and that is also how long a call may take. A clock that differs
- * from the store's by much only costs uploads.
- */
-#define THERE_AGE_S 3600
 
 struct send {
 	struct pool_job job;

@@ -44,7 +44,8 @@ struct bless_result {
  * call that was cut short is resumed by the next one, and the last step writes the base itself.
  *
  * 0; -EEXIST: the name has another image; -EINVAL: name, block size, empty image; -EFBIG: more than
- * VOLUME_BYTES_MAX; errors of reading fd, of the store; -ECANCELED. The sentence is in err.
+ * VOLUME_BYTES_MAX; -ETIME: it took too long, the same call goes on; errors of reading fd, of the
+ * store; -ECANCELED. The sentence is in err.
  */
 int image_bless(struct engine *e, const struct bless_options *o, int fd, struct bless_result *out,
 		struct fmt_err *err) __must_check;
