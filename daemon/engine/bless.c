@@ -181,7 +181,6 @@ static int entry_add(struct bless *b, const struct manifest_entry *me)
 
 static int pack_close(struct bless *b)
 {
-	uint8_t pack_id[PACK_ID_LEN];
 	struct pack_writer *w = b->w;
 	struct manifest_entry me;
 	const void *buf;
@@ -191,8 +190,9 @@ static int pack_close(struct bless *b)
 	if (!w)
 		return 0;
 	b->w = NULL;
-	pack_writer_name(w, pack_id);
-	res = pack_writer_finish(w, &buf, &len, &me);
+	res = pack_writer_name(w);
+	if (!res)
+		res = pack_writer_finish(w, &buf, &len, &me);
 	if (res)
 		fmt_fail(b->err, res, "pack of chunk %u: %s", b->chunk, strerror(-res));
 	else

@@ -199,9 +199,9 @@ size_t pack_writer_bytes(const struct pack_writer *w); /* so far, without index 
 uint32_t pack_writer_blocks(const struct pack_writer *w);
 /*
  * Before it is finished: give the pack, instead of the PACKID it has, the one that follows from its
- * index, so that two packs of one name hold the same blocks in the same places.
+ * index, so that two packs of one name hold the same blocks in the same places. -ENOMEM.
  */
-void pack_writer_name(struct pack_writer *w, uint8_t pack_id[PACK_ID_LEN]);
+int pack_writer_name(struct pack_writer *w) __must_check;
 /* Finish: *buf stays owned by the writer, valid until pack_writer_free; fills entry for the
  * manifest. */
 int pack_writer_finish(struct pack_writer *w, const void **buf, size_t *len,

@@ -201,13 +201,13 @@ static void index_put(const struct pack_writer *w, uint8_t *p)
 		index_entry_put(&w->e[i], p + INDEX_HEAD + (size_t)i * ENTRY_BYTES);
 }
 
-void pack_writer_name(struct pack_writer *w, uint8_t pack_id[PACK_ID_LEN])
+int pack_writer_name(struct pack_writer *w)
 {
 	struct hash_stream *h = hash_stream_new();
 	uint8_t sum[SHA256_LEN], p[INDEX_HEAD] = {0};
 
 	if (!h)
-		abort();
+		return -ENOMEM;
 	memset(w->pack_id, 0, PACK_ID_LEN);
 	head_put(w, p, INDEX_MAGIC);
 	put_le32(p, H_NR, w->nr);
@@ -218,9 +218,9 @@ void pack_writer_name(struct pack_writer *w, uint8_t pack_id[PACK_ID_LEN])
 	}
 	hash_stream_end(h, sum);
 	memcpy(w->pack_id, sum, PACK_ID_LEN);
-	memcpy(pack_id, sum, PACK_ID_LEN);
 	head_put(w, w->buf, HEAD_MAGIC);
 	put_le64(w->buf, H_SUM, hash_xxh3(w->buf, H_SUM));
+	return 0;
 }
 
 int pack_writer_finish(struct pack_writer *w, const void **buf, size_t *len,

@@ -255,72 +255,6 @@ static void forks_live_through_the_api(void **state)
 	daemon_stop(SIGTERM);
 }
 
-static void images_live_through_the_api(void **state)
-{
-	char path[64], config[64], *bytes;
-	struct json_object *o, *all;
-	size_t len;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/image", daemon_dir);
-	f = fopen(path, "we");
-	assert_non_null(f);
-	assert_int_equal(fwrite("content", 1, 7, f), 7);
-	assert_int_equal(ftruncate(fileno(f), 3 * MiB), 0);
-	assert_int_equal(fclose(f), 0);
-	snprintf(config, sizeof(config), "--config=%s/conf", daemon_dir);
-	daemon_start("");
-	api_expect(200, "GET", "/api/images", NULL);
-	api_expect(404, "PUT", "/api/exports/vm-1", "{\"from\":\"image:debian\"}");
-	api_expect(404, "GET", "/api/exports/vm-1", NULL);
-	/* By a process of its own, beside the daemon. */
-	assert_int_equal(api_client("bless", path, "debian", config), 0);
-	assert_int_equal(api_client("bless", path, "debian", config), 0);
-	assert_non_null(strstr(api_answer, "already"));
-	assert_int_equal(api_client("bless", path, NULL, NULL), 2);
-	assert_int_equal(api_client("bless", path, "a/b", config), 2);
-	assert_int_equal(api_client("bless", "/nonexistent", "debian", config), 4);
-	assert_int_equal(truncate(path, 4 * MiB), 0);
-	assert_int_equal(api_client("bless", path, "debian", config), 5);
-	api_expect(200, "GET", "/api/images", NULL);
-	o = json_tokener_parse(api_answer);
-	assert_true(json_object_object_get_ex(o, "images", &all));
-	assert_int_equal(json_object_array_length(all), 1);
-	json_object_put(o);
-	api_expect(201, "PUT", "/api/exports/vm-1", "{\"from\":\"image:debian\"}");
-	assert_string_equal(api_member("source"), "image:debian");
-	assert_string_equal(api_member("size_bytes"), "3145728");
-	api_expect(200, "PUT", "/api/exports/vm-1", "{\"from\":\"image:debian\"}");
-	api_expect(409, "PUT", "/api/exports/vm-1", "{\"from\":\"image:other\"}");
-	api_expect(409, "PUT", "/api/exports/vm-1", "{\"from\":\"snapshot:debian@1\"}");
-	api_expect(400, "PUT", "/api/exports/vm-2", "{\"from\":\"image:\"}");
-	api_expect(400, "PUT", "/api/exports/vm-2", "{\"from\":\"image:a@1\"}");
-	api_expect(400, "PUT", "/api/exports/vm-2", "{\"from\":\"image:debian\",\"size\":\"1M\"}");
-	api_expect(201, "PUT", "/api/exports/vm-2", "{\"from\":\"image:debian\",\"size\":\"1G\"}");
-	assert_int_equal(api_client("fork", "vm-3", "--from", "image:debian"), 0);
-	/* The image goes, the forks stay; a fork that is there stays one of it. */
-	assert_int_equal(api_client("images", NULL, NULL, NULL), 0);
-	assert_non_null(strstr(api_answer, "debian"));
-	assert_int_equal(api_client("image-rm", "debian", NULL, NULL), 0);
-	assert_int_equal(api_client("image-rm", "debian", NULL, NULL), 0);
-	api_expect(200, "DELETE", "/api/images/debian", NULL);
-	api_expect(400, "DELETE", "/api/images/-debian", NULL);
-	api_expect(200, "PUT", "/api/exports/vm-1", "{\"from\":\"image:debian\"}");
-	api_expect(404, "PUT", "/api/exports/vm-4", "{\"from\":\"image:debian\"}");
-	/* Out again: the fork, through a file and through a pipe. */
-	snprintf(path, sizeof(path), "%s/out", daemon_dir);
-	assert_int_equal(api_client("export-image", "volume:vm-1", path, config), 0);
-	assert_int_equal(api_client("export-image", "volume:vm-1", path, config), 5);
-	assert_int_equal(api_client("export-image", "volume:vm-9", path, config), 4);
-	assert_int_equal(api_client("export-image", "vm-1", path, config), 1);
-	assert_int_equal(file_read_all(AT_FDCWD, path, 8 * MiB, &bytes, &len), 0);
-	assert_int_equal(len, 3 * MiB);
-	assert_memory_equal(bytes, "content", 8);
-	free(bytes);
-	assert_int_equal(api_client("export-image", "image:debian", "-", config), 4);
-	daemon_stop(SIGTERM);
-}
-
 static void bad_paths_names_and_arguments_are_refused(void **state)
 {
 	static const struct {
@@ -883,7 +817,6 @@ int main(void)
 		cmocka_unit_test_teardown(volumes_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(snapshots_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(forks_live_through_the_api, daemon_clean),
-		cmocka_unit_test_teardown(images_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(bad_paths_names_and_arguments_are_refused, daemon_clean),
 		cmocka_unit_test_teardown(bad_bodies_are_refused_and_make_nothing, daemon_clean),
 		cmocka_unit_test_teardown(broken_http_never_stops_the_daemon, daemon_clean),
