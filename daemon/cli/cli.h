@@ -40,8 +40,8 @@ struct cli {
 	const char *socket;
 	const char *host, *token_file; /* "ADDRESS:PORT" instead of the socket, or NULL */
 	bool json;
-	const char *name; /* the volume, NULL if the subcommand takes none */
-	uint64_t seq;     /* of a snapshot of it, 0 if the subcommand takes none */
+	const char *name;          /* the volume, NULL if the subcommand takes none */
+	uint64_t seq;              /* of a snapshot of it, 0 if the subcommand takes none */
 	const char *source, *file; /* of an image, NULL if the subcommand takes none */
 	const char *size, *block, *cache_dir, *tag, *from, *config, *format;
 	bool partitions, read_only, force;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * qcow2 images, by qemu-img: what it says of one, then its content as a sparse file without a name.
- * Images that refer to other files are refused: an image from elsewhere must not choose what of this
- * host is read.
+ * Images that refer to other files are refused: an image from elsewhere must not choose what of
+ * this host is read.
  */
 #include "cli/cli.h"
 
@@ -26,8 +26,8 @@ bool qcow2_is(int fd)
 }
 
 /*
- * Run qemu-img with these arguments and collect what it prints, both streams, in out (NUL-terminated,
- * cut to len). 0; -ENOEXEC: there is none; -EIO: it failed, out says why.
+ * Run qemu-img with these arguments and collect what it prints, both streams, in out
+ * (NUL-terminated, cut to len). 0; -ENOEXEC: there is none; -EIO: it failed, out says why.
  */
 static int qemu_img(const char *const *args, char *out, size_t len)
 {
@@ -54,7 +54,8 @@ static int qemu_img(const char *const *args, char *out, size_t len)
 	for (;;) {
 		char drop[4096];
 		bool full = n + 1 >= len;
-		ssize_t got = read(fds[0], full ? drop : out + n, full ? sizeof(drop) : len - 1 - n);
+		ssize_t got =
+			read(fds[0], full ? drop : out + n, full ? sizeof(drop) : len - 1 - n);
 
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -120,8 +121,8 @@ static int unnamed_file(char *err, size_t len)
 	fd = mkstemp(path); /* qemu-img must inherit it */
 	if (fd < 0) {
 		r = -errno;
-		snprintf(err, len, "a temporary file in %.200s: %s",
-			 dir && *dir ? dir : "/var/tmp", strerror(-r));
+		snprintf(err, len, "a temporary file in %.200s: %s", dir && *dir ? dir : "/var/tmp",
+			 strerror(-r));
 		return r;
 	}
 	unlink(path);
@@ -137,8 +138,8 @@ int qcow2_open(const char *path, char *err, size_t len)
 	if (r)
 		snprintf(err, len, "%.200s: %s", path, strerror(-r));
 	if (!r) {
-		const char *const info[] = {"qemu-img", "info",		 "-f",	"qcow2",
-					    "-U",	"--output=json", whole, NULL};
+		const char *const info[] = {"qemu-img", "info",          "-f",  "qcow2",
+					    "-U",       "--output=json", whole, NULL};
 
 		r = run(info, out, OUTPUT_MAX, path, err, len);
 	}
@@ -149,8 +150,8 @@ int qcow2_open(const char *path, char *err, size_t len)
 		r = fd < 0 ? fd : 0;
 	}
 	if (!r) {
-		const char *const convert[] = {"qemu-img", "convert", "-f",  "qcow2",  "-O", "raw",
-					       "-S",	   "64k",     whole, target, NULL};
+		const char *const convert[] = {"qemu-img", "convert", "-f",  "qcow2", "-O", "raw",
+					       "-S",       "64k",     whole, target,  NULL};
 
 		snprintf(target, sizeof(target), "/proc/self/fd/%d", fd);
 		r = run(convert, out, OUTPUT_MAX, path, err, len);

@@ -367,8 +367,8 @@ static int source_missing(const struct creation *c, struct op_err *err)
 		return op_fail(err, OP_FAULT_BUSY, EAGAIN,
 			       "volume %s: it was removed meanwhile; try again", c->asked->name);
 	snapshot_ref_format(c->src->name, c->src->seq, ref);
-	return op_fail(err, OP_FAULT_MISSING, ENOENT,
-		       "volume %s: its source, %s, does not exist", c->asked->name, ref);
+	return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s: its source, %s, does not exist",
+		       c->asked->name, ref);
 }
 
 /*

@@ -53,10 +53,10 @@ static int taken_verdict(struct engine *e, struct base *b, uint64_t op_id, struc
 	int res = base_load(e, b->name, op_id, &cur, err);
 
 	if (res)
-		return res == -ENOENT ? fmt_fail(err, -ETIMEDOUT,
-						 "image %s: it appears and vanishes; try again",
-						 b->name)
-				      : res;
+		return res == -ENOENT
+			       ? fmt_fail(err, -ETIMEDOUT,
+					  "image %s: it appears and vanishes; try again", b->name)
+			       : res;
 	if (memcmp(cur.content_sha256, b->content_sha256, SHA256_LEN))
 		return fmt_fail(err, -EEXIST, "image %s exists and has another content", b->name);
 	*b = cur;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * image_bless(): the caller's thread walks over the image in spans and puts their blocks into packs,
- * in order; the compute pool reads, hashes and compresses a window of spans at once; packs are sent
- * in the background (bless_send.c). At the end the manifest, and last the base, which makes the
- * image exist. b->lock guards span.done; a span that is not done belongs to the compute pool.
+ * image_bless(): the caller's thread walks over the image in spans and puts their blocks into
+ * packs, in order; the compute pool reads, hashes and compresses a window of spans at once; packs
+ * are sent in the background (bless_send.c). At the end the manifest, and last the base, which
+ * makes the image exist. b->lock guards span.done; a span that is not done belongs to the compute
+ * pool.
  *
  * Nothing is uploaded for a name that is taken: then the image is only hashed, to be compared.
  */
@@ -13,7 +14,7 @@
 #include <sys/mman.h>
 #include <zstd.h>
 
-#define SPAN_BYTES     (1 * MiB) /* the largest block */
+#define SPAN_BYTES     (1 * MiB)  /* the largest block */
 #define PACK_BYTES_MAX (16 * MiB) /* formats.rst: a part of what follows from content */
 
 struct span_block {
@@ -149,7 +150,8 @@ static int spans_fill(struct bless *b)
 	return 0;
 }
 
-/* Wait for the oldest one and take it off the ring; it is whole until the window is filled again. */
+/* Wait for the oldest one and take it off the ring; it is whole until the window is filled again.
+ */
 static struct span *span_take(struct bless *b)
 {
 	struct span *s = &b->span[b->head];
@@ -232,10 +234,9 @@ static int span_add(struct bless *b, const struct span *s)
 	int res = 0;
 
 	if (s->res)
-		return fmt_fail(b->err, s->res, "reading the image at %llu: %s",
-				(unsigned long long)s->off,
-				s->res == -ENODATA ? "it became shorter meanwhile"
-						   : strerror(-s->res));
+		return fmt_fail(
+			b->err, s->res, "reading the image at %llu: %s", (unsigned long long)s->off,
+			s->res == -ENODATA ? "it became shorter meanwhile" : strerror(-s->res));
 	for (uint32_t i = 0; !res && i < nr; i++) {
 		const struct span_block *k = &s->blk[i];
 		uint64_t block = s->off / b->block_bytes + i;

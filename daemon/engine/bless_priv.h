@@ -31,8 +31,8 @@ struct bless_source {
 /* -EINVAL: it is empty, or nothing that has bytes; -EFBIG. */
 int source_open(struct bless_source *s, int fd, struct fmt_err *err) __must_check;
 /*
- * Not of a stream: the first multiple of `step` at or after `from`, which is one, whose `step` bytes
- * may hold data. False: only holes are left.
+ * Not of a stream: the first multiple of `step` at or after `from`, which is one, whose `step`
+ * bytes may hold data. False: only holes are left.
  */
 bool source_next(struct bless_source *s, uint64_t from, uint64_t step, uint64_t *at);
 /* Not of a stream; any thread. -ENODATA: the file became shorter. */

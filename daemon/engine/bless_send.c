@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Objects that are named by their content, on their way to the store; see bless_priv.h. A thread per
- * pack that is being sent, which blocks; s->lock guards the counters and the first error.
+ * Objects that are named by their content, on their way to the store; see bless_priv.h. A thread
+ * per pack that is being sent, which blocks; s->lock guards the counters and the first error.
  */
 #include "engine/bless_priv.h"
 #include "engine/wire.h"
@@ -61,7 +61,8 @@ int content_put(struct engine *e, const char *key, const void *data, size_t len,
 	if (*there)
 		return 0;
 	res = object_put(e, key, data, len, head ? STORE_IF_NONE_MATCH : STORE_ALWAYS, op_id, err);
-	return res == -EEXIST ? 0 : res; /* just now, by this call or by another that does the same */
+	return res == -EEXIST ? 0
+			      : res; /* just now, by this call or by another that does the same */
 }
 
 static void send_run(struct pool_job *job)
@@ -75,8 +76,7 @@ static void send_run(struct pool_job *job)
 	pthread_mutex_lock(&s->lock);
 	skip = s->res;
 	pthread_mutex_unlock(&s->lock);
-	res = skip ? -ECANCELED
-		   : content_put(s->e, d->key, d->buf, d->len, &there, s->op_id, &err);
+	res = skip ? -ECANCELED : content_put(s->e, d->key, d->buf, d->len, &there, s->op_id, &err);
 	pthread_mutex_lock(&s->lock);
 	if (res && !s->res) {
 		s->res = res;

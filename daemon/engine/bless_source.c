@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What an image is read from; see bless_priv.h. Reading a file is for any thread, the rest for one. */
+/* What an image is read from; see bless_priv.h. Reading a file is for any thread, the rest for one.
+ */
 #include "engine/bless_priv.h"
 #include "engine/wire.h"
 #include "lib/fsutil.h"

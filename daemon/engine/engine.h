@@ -18,9 +18,9 @@ struct engine_config {
 	 * roots, snapshots) and open no volume.
 	 */
 	const char *cache_dir;
-	const char *host_id; /* "name/uuid", the owner string in roots; "" without local state */
-	unsigned int workers;  /* 0 = min(cpus, 32) */
-	uint64_t cache_bytes;  /* clean blocks in memory */
+	const char *host_id;  /* "name/uuid", the owner string in roots; "" without local state */
+	unsigned int workers; /* 0 = min(cpus, 32) */
+	uint64_t cache_bytes; /* clean blocks in memory */
 	uint64_t index_cache_bytes;
 	uint64_t upload_dirty_bytes; /* 64 MiB */
 	uint64_t upload_age_ns;      /* 30 s */

@@ -89,44 +89,6 @@ int snapshot_ref_parse(const char *ref, char *name, uint64_t *seq) __must_check;
 /* The same as text, without leading zeros; seq 0: "image:NAME", see base_source(). */
 void snapshot_ref_format(const char *name, uint64_t seq, char ref[SNAPSHOT_REF_MAX]);
 
-/* ---- base: bases/NAME, write-once: an image that was blessed, for forks ---- */
-
-struct base {
-	char name[GFS_NAME_MAX];
-	uint8_t uuid[16]; /* of the manifest's key; follows from the manifest */
-	uint64_t size_bytes;
-	uint32_t block_bytes;
-	uint8_t content_sha256[SHA256_LEN]; /* of what it reads as; see struct content_hash */
-	struct manifest_ref manifest;
-	uint64_t created_s;
-};
-
-/* As root_encode() and root_parse(). */
-int base_encode(const struct base *b, char **json, size_t *len) __must_check;
-int base_parse(const char *json, size_t len, struct base *b, struct fmt_err *e) __must_check;
-/* "bases/NAME" into key[STORE_KEY_MAX]. */
-void base_key(const char *name, char *key, size_t len);
-/* "image:NAME"; name[GFS_NAME_MAX] may be NULL. -EINVAL. */
-int base_ref_parse(const char *ref, char *name) __must_check;
-/* The image as the source of a fork: a snapshot whose seq is 0. */
-void base_source(const struct base *b, struct snapshot *out);
-/*
- * Of a manifest that is complete but for its uuid: the uuid and the ID that follow from everything
- * else in it, so that one content, packed alike, has one manifest. -ENOMEM, -EINVAL.
- */
-int base_manifest_name(struct manifest *m, char id[MANIFEST_ID_MAX]) __must_check;
-
-/*
- * What an image reads as, whatever it was packed into: its blocks that are not all zeros, ascending,
- * then its size and block size. NULL: no memory. One thread.
- */
-struct content_hash;
-struct content_hash *content_hash_new(void);
-void content_hash_add(struct content_hash *h, uint64_t block, const uint8_t sha256[SHA256_LEN]);
-/* Ends and frees it. */
-void content_hash_end(struct content_hash *h, uint64_t size_bytes, uint32_t block_bytes,
-		      uint8_t out[SHA256_LEN]);
-
 /* ---- manifest: manifests/UUID/ID, write-once, flattened ---- */
 
 /* One pack that holds blocks of one chunk. Entries are sorted by chunk; within one chunk newest
@@ -163,6 +125,44 @@ int manifest_parse(const void *buf, size_t len, struct manifest **out,
 /* First entry of the chunk and the number of entries for it (0 = none). O(log n). */
 const struct manifest_entry *manifest_chunk(const struct manifest *m, uint32_t chunk, uint32_t *nr);
 void manifest_key(const uint8_t uuid[16], const char *id, char *key, size_t len);
+
+/* ---- base: bases/NAME, write-once: an image that was blessed, for forks ---- */
+
+struct base {
+	char name[GFS_NAME_MAX];
+	uint8_t uuid[16]; /* of the manifest's key; follows from the manifest */
+	uint64_t size_bytes;
+	uint32_t block_bytes;
+	uint8_t content_sha256[SHA256_LEN]; /* of what it reads as; see struct content_hash */
+	struct manifest_ref manifest;
+	uint64_t created_s;
+};
+
+/* As root_encode() and root_parse(). */
+int base_encode(const struct base *b, char **json, size_t *len) __must_check;
+int base_parse(const char *json, size_t len, struct base *b, struct fmt_err *e) __must_check;
+/* "bases/NAME" into key[STORE_KEY_MAX]. */
+void base_key(const char *name, char *key, size_t len);
+/* "image:NAME"; name[GFS_NAME_MAX] may be NULL. -EINVAL. */
+int base_ref_parse(const char *ref, char *name) __must_check;
+/* The image as the source of a fork: a snapshot whose seq is 0. */
+void base_source(const struct base *b, struct snapshot *out);
+/*
+ * Of a manifest that is complete but for its uuid: the uuid and the ID that follow from everything
+ * else in it, so that one content, packed alike, has one manifest. -ENOMEM, -EINVAL.
+ */
+int base_manifest_name(struct manifest *m, char id[MANIFEST_ID_MAX]) __must_check;
+
+/*
+ * What an image reads as, whatever it was packed into: its blocks that are not all zeros,
+ * ascending, then its size and block size. NULL: no memory. One thread.
+ */
+struct content_hash;
+struct content_hash *content_hash_new(void);
+void content_hash_add(struct content_hash *h, uint64_t block, const uint8_t sha256[SHA256_LEN]);
+/* Ends and frees it. */
+void content_hash_end(struct content_hash *h, uint64_t size_bytes, uint32_t block_bytes,
+		      uint8_t out[SHA256_LEN]);
 
 /* ---- pack: chunks/IDX/PACKID.pack ---- */
 

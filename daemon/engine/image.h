@@ -10,10 +10,10 @@
 #include "engine/volume.h"
 
 struct image_progress {
-	uint64_t total_bytes; /* of the image; 0: not known, it comes through a pipe */
-	uint64_t done_bytes;  /* of them read or passed over, or written */
-	uint64_t data_bytes;  /* of them not zeros */
-	uint64_t packs, packs_there; /* of bless: finished; of them in the store before */
+	uint64_t total_bytes;             /* of the image; 0: not known, it comes through a pipe */
+	uint64_t done_bytes;              /* of them read or passed over, or written */
+	uint64_t data_bytes;              /* of them not zeros */
+	uint64_t packs, packs_there;      /* of bless: finished; of them in the store before */
 	uint64_t sent_bytes, there_bytes; /* the same in bytes, with the manifest */
 };
 

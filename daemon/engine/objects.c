@@ -62,8 +62,7 @@ int object_get(struct engine *e, const char *key, const char *volume, uint64_t d
 /* Errors that no other attempt will cure, if nothing is in doubt. */
 static bool put_refused(int res)
 {
-	return res == -EACCES || res == -EPERM || res == -EROFS || res == -EINVAL ||
-	       res == -ENOMEM;
+	return res == -EACCES || res == -EPERM || res == -EROFS || res == -EINVAL || res == -ENOMEM;
 }
 
 int object_put(struct engine *e, const char *key, const void *data, size_t len,

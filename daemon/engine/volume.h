@@ -107,7 +107,8 @@ int base_load(struct engine *e, const char *name, uint64_t op_id, struct base *o
  */
 int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id,
 	      struct fmt_err *err) __must_check;
-/* 0 also if absent. Nothing but the image's name is deleted: what it names may be named by others. */
+/* 0 also if absent. Nothing but the image's name is deleted: what it names may be named by others.
+ */
 int base_delete(struct engine *e, const char *name, uint64_t op_id,
 		struct fmt_err *err) __must_check;
 

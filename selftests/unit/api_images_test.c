@@ -125,8 +125,8 @@ static void a_qcow2_image_is_the_image_that_it_holds(void **state)
 	snprintf(q, sizeof(q), "%s/backed", daemon_dir);
 	assert_int_equal(api_client("bless", q, "backed", config), 1);
 	assert_said("backing file");
-	assert_int_equal(shell("qemu-img create -f qcow2 -o data_file=raw,data_file_raw=on split 40M"),
-			 0);
+	assert_int_equal(
+		shell("qemu-img create -f qcow2 -o data_file=raw,data_file_raw=on split 40M"), 0);
 	snprintf(q, sizeof(q), "%s/split", daemon_dir);
 	assert_int_equal(api_client("bless", q, "split", config), 1);
 	assert_said("another file");

@@ -216,14 +216,10 @@ static void stop(struct harness *h)
 /* ---- tests ---- */
 
 static const uint64_t sizes[] = {
-	4 * CHUNK_BYTES,
-	3 * CHUNK_BYTES + 8 * BLOCK + 1,
-	CHUNK_BYTES + 1,
-	CHUNK_BYTES,
-	MiB + 511,
-	MiB,
-	100 * KiB + 3,
-	1,
+	4 * CHUNK_BYTES, 3 * CHUNK_BYTES + 8 * BLOCK + 1,
+	CHUNK_BYTES + 1, CHUNK_BYTES,
+	MiB + 511,       MiB,
+	100 * KiB + 3,   1,
 };
 
 static void an_image_of_any_size_reads_as_it_was(void **state)
@@ -647,7 +643,8 @@ static void a_blessing_killed_at_any_operation_goes_on_with_what_is_missing(void
 		}
 	} while (WIFSIGNALED(status) && n < 1000);
 	assert_true(WIFEXITED(status));
-	assert_true(n > 8); /* a GET, HEAD and PUT of each of three packs at least, and two more PUTs */
+	assert_true(n >
+		    8); /* a GET, HEAD and PUT of each of three packs at least, and two more PUTs */
 	close(fd);
 	harness_fini(&h);
 }

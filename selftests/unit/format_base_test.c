@@ -110,7 +110,7 @@ static void damage_is_refused(void **state)
 
 static void references_follow_the_rule(void **state)
 {
-	static const char *const bad[] = {"",	       "image",	   "image:",   "image:-a",
+	static const char *const bad[] = {"",          "image",     "image:",   "image:-a",
 					  "image:a/b", "image:a@1", "images:a", "a"};
 	char name[GFS_NAME_MAX], ref[SNAPSHOT_REF_MAX], key[128];
 	struct base b = sample();

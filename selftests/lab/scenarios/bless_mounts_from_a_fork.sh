@@ -30,7 +30,7 @@ tree_make()
 # The sums of all files below a directory, in order.
 sums()
 {
-	(cd "$1" && find . -type f ! -path './lost+found/*' | sort | xargs sha256sum)
+	(cd "$1" && find . -type f ! -path './lost+found/*' -print0 | sort -z | xargs -0 sha256sum)
 }
 
 # bless NAME: what it says in JSON; $BLESS_CONFIG is the configuration.

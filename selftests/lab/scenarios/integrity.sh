@@ -115,7 +115,8 @@ fork_chain()
 		[ $((i % 4)) = 0 ] && continue
 		noise "$LAB_TMP/piece" 4096
 		for lab_to in "$LAB_TMP/chain" "$dev"; do
-			dd if="$LAB_TMP/piece" of="$lab_to" bs=512 seek="$((i * 97))" conv=notrunc 2> /dev/null
+			dd if="$LAB_TMP/piece" of="$lab_to" bs=512 seek="$((i * 97))" conv=notrunc,fsync \
+				2> /dev/null
 		done
 	done
 	same "the last of $depth forks" "$LAB_TMP/chain" "$dev" 0 $bytes
