@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -228,6 +229,10 @@ int cmd_bless(const struct cli *c)
 
 	if (r)
 		return failed(c, r, err.msg);
+	/* Packs are made and freed all the time: their memory is used again, not faulted in again.
+	 */
+	mallopt(M_MMAP_THRESHOLD, 32 << 20);
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	fd = image_open(c, &err);
 	if (fd < 0)
 		return failed(c, fd, err.msg);

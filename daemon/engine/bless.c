@@ -14,7 +14,9 @@
 #include <sys/mman.h>
 #include <zstd.h>
 
-#define SPAN_BYTES     (1 * MiB)  /* the largest block */
+#define SPAN_BYTES \
+	(256 * KiB)        /* or a block that is larger; few, so that all spans fit into a cache */
+#define SPANS_MIN      24u /* in work, so that nobody runs dry while this thread waits its turn */
 #define PACK_BYTES_MAX (16 * MiB) /* formats.rst: a part of what follows from content */
 
 struct span_block {
@@ -29,7 +31,7 @@ struct span {
 	bool done;
 	int res;
 	uint64_t off;
-	size_t len; /* less than SPAN_BYTES only at the end of the image */
+	size_t len; /* less than span_bytes only at the end of the image */
 	uint8_t *plain, *stored;
 	struct span_block *blk;
 };
@@ -41,7 +43,7 @@ struct bless {
 	uint64_t start_ns;
 	struct bless_source src;
 	uint32_t block_bytes, per_chunk, per_span; /* blocks */
-	size_t stored_cap;
+	size_t stored_cap, span_bytes;
 	bool compare; /* the name is taken: only hash */
 
 	pthread_mutex_t lock;
@@ -109,15 +111,15 @@ static int span_locate(struct bless *b, struct span *s)
 	ssize_t n;
 
 	if (!b->src.stream) {
-		if (!source_next(&b->src, b->next, SPAN_BYTES, &s->off)) {
+		if (!source_next(&b->src, b->next, b->span_bytes, &s->off)) {
 			b->next = b->src.size;
 			return 1;
 		}
-		s->len = (size_t)MIN(SPAN_BYTES, b->src.size - s->off);
+		s->len = (size_t)MIN(b->span_bytes, b->src.size - s->off);
 		b->next = s->off + s->len;
 		return 0;
 	}
-	n = source_stream(&b->src, s->plain, SPAN_BYTES);
+	n = source_stream(&b->src, s->plain, b->span_bytes);
 	if (n < 0)
 		return fmt_fail(b->err, (int)n, "reading the image at %llu: %s",
 				(unsigned long long)b->next, strerror((int)-n));
@@ -218,7 +220,7 @@ static int block_add(struct bless *b, uint64_t block, const struct span_block *k
 	if (!res && !b->w) {
 		b->w = pack_writer_new(unnamed, chunk, b->block_bytes, b->per_chunk);
 		b->chunk = chunk;
-		res = b->w ? 0 : -ENOMEM;
+		res = b->w ? pack_writer_reserve(b->w, PACK_BYTES_MAX + MiB) : -ENOMEM;
 	}
 	if (!res)
 		res = pack_writer_add(b->w, (uint32_t)(block % b->per_chunk), k->kind, stored,
@@ -394,11 +396,12 @@ static int bless_init(struct bless *b)
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_cond_init(&b->cond, NULL);
 	b->per_chunk = (uint32_t)(CHUNK_BYTES / b->block_bytes);
-	b->per_span = (uint32_t)(SPAN_BYTES / b->block_bytes);
+	b->span_bytes = MAX(SPAN_BYTES, (size_t)b->block_bytes);
+	b->per_span = (uint32_t)(b->span_bytes / b->block_bytes);
 	b->stored_cap = ZSTD_compressBound(b->block_bytes);
 	stored = ROUND_UP(b->per_span * b->stored_cap, (size_t)4096);
-	each = SPAN_BYTES + (b->compare ? 0 : stored);
-	b->nr_spans = 2 * pool_threads(b->e->compute) + 1;
+	each = b->span_bytes + (b->compare ? 0 : stored);
+	b->nr_spans = MAX(SPANS_MIN, 2 * pool_threads(b->e->compute) + 1);
 	b->span = calloc(b->nr_spans, sizeof(*b->span));
 	b->content = content_hash_new();
 	if (!b->compare)
@@ -415,7 +418,7 @@ static int bless_init(struct bless *b)
 
 		s->b = b;
 		s->plain = b->mem + i * each;
-		s->stored = s->plain + SPAN_BYTES;
+		s->stored = s->plain + b->span_bytes;
 		s->blk = calloc(b->per_span, sizeof(*s->blk));
 		if (!s->blk)
 			return -ENOMEM;

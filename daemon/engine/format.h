@@ -192,6 +192,8 @@ struct pack_writer; /* builds one pack in memory */
 /* cap_blocks: most blocks it will hold. NULL = -ENOMEM. */
 struct pack_writer *pack_writer_new(const uint8_t pack_id[PACK_ID_LEN], uint32_t chunk,
 				    uint32_t block_bytes, uint32_t cap_blocks);
+/* Room for a pack of so many bytes at once, rather than little by little. -ENOMEM. */
+int pack_writer_reserve(struct pack_writer *w, size_t bytes) __must_check;
 /* Blocks in ascending order. data may be NULL for PACK_ZERO. Copies. -ENOMEM, -EINVAL (order). */
 int pack_writer_add(struct pack_writer *w, uint32_t block, enum pack_block_kind kind,
 		    const void *data, uint32_t clen, const uint8_t sha256[SHA256_LEN]) __must_check;

@@ -123,6 +123,17 @@ struct pack_writer *pack_writer_new(const uint8_t pack_id[PACK_ID_LEN], uint32_t
 	return w;
 }
 
+int pack_writer_reserve(struct pack_writer *w, size_t bytes)
+{
+	uint8_t *buf = bytes > w->cap ? realloc(w->buf, bytes) : w->buf;
+
+	if (!buf)
+		return -ENOMEM;
+	w->buf = buf;
+	w->cap = MAX(w->cap, bytes);
+	return 0;
+}
+
 void pack_writer_free(struct pack_writer *w)
 {
 	if (!w)
