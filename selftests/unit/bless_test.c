@@ -33,7 +33,7 @@ static const struct piece pieces[] = {
 	{3 * BLOCK + 100, 1, TEXT}, /* one byte of a block */
 	{5 * BLOCK - 512, 1024, NOISE},
 	{9 * BLOCK, 4 * BLOCK, ZEROS},
-	{40 * BLOCK, 70 * BLOCK, NOISE},
+	{40 * BLOCK, 180 * BLOCK, NOISE},       /* more than is in work at once */
 	{CHUNK_BYTES - BLOCK / 2, BLOCK, TEXT}, /* over the end of a chunk */
 	{3 * CHUNK_BYTES + 7 * BLOCK, 17 * BLOCK + 4097, TEXT},
 };
@@ -411,6 +411,32 @@ static void a_name_that_is_taken_is_refused_before_anything_is_uploaded(void **s
 	stop(&h);
 }
 
+/* Two blessings that both found the name free. */
+static void of_two_that_seal_one_name_the_first_wins(void **state)
+{
+	struct fmt_err err = {""};
+	struct base a, b;
+	struct harness h;
+	bool there;
+	int fd;
+
+	start(&h);
+	fd = image_make(&h, "image", 2 * MiB, 1);
+	a = b = bless(&h, "debian", fd).base;
+	assert_int_equal(base_delete(h.e, "debian", 1, &err), 0);
+	assert_int_equal(base_seal(h.e, &a, &there, 1, &err), 0);
+	assert_false(there);
+	b.created_s += 1000;
+	assert_int_equal(base_seal(h.e, &b, &there, 1, &err), 0);
+	assert_true(there && b.created_s == a.created_s);
+	b.content_sha256[0] ^= 1;
+	assert_int_equal(base_seal(h.e, &b, &there, 1, &err), -EEXIST);
+	assert_int_equal(base_load(h.e, "debian", 1, &b, &err), 0);
+	assert_memory_equal(&a, &b, sizeof(a));
+	close(fd);
+	stop(&h);
+}
+
 static void zeros_cost_nothing(void **state)
 {
 	struct bless_result res;
@@ -782,7 +808,7 @@ static void exports_verify_and_fit_pipes_too(void **state)
 
 	harness_needs_store_dir();
 	start(&h);
-	fd = image_make(&h, "image", CHUNK_BYTES + 200 * BLOCK, 13);
+	fd = image_make(&h, "image", CHUNK_BYTES + 400 * BLOCK, 13);
 	bless(&h, "image", fd);
 	/* Holes stay holes. */
 	out = image_fd(&h, "out", O_RDWR | O_CREAT | O_TRUNC);
@@ -858,6 +884,7 @@ int main(void)
 		cmocka_unit_test(blocks_of_any_size_read_as_they_were),
 		cmocka_unit_test(one_image_is_one_set_of_objects_however_it_is_read),
 		cmocka_unit_test(a_name_that_is_taken_is_refused_before_anything_is_uploaded),
+		cmocka_unit_test(of_two_that_seal_one_name_the_first_wins),
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(a_source_that_cannot_be_read_makes_no_image),
 		cmocka_unit_test(every_store_failure_is_an_image_or_none),

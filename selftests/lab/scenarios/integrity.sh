@@ -11,7 +11,7 @@
 # shellcheck source=selftests/lab/scenarios/oracle.lib
 . "$LAB/scenarios/oracle.lib"
 
-hashed=8M sequential=24M depth=4 rounds=3 ops=600 soak=3 reads=12
+hashed=4M sequential=12M depth=3 rounds=2 ops=200 soak=2 reads=8
 if [ "$LAB_FULL" = 1 ]; then
 	hashed=256M sequential=1G depth=32 rounds=20 ops=20000 soak=30 reads=200
 fi
@@ -137,7 +137,7 @@ overwritten()
 		i=$((i + 1))
 		noise "$LAB_TMP/over" $bytes
 		dd if="$LAB_TMP/over" of="$dev" bs=256k oflag=direct 2> /dev/null
-		[ $((i % 3)) != 0 ] || glidefs drain overwritten
+		[ $((i % 2)) = 0 ] || glidefs drain overwritten
 	done
 	same "overwritten $rounds times" "$LAB_TMP/over" "$dev" 0 $bytes
 	daemon_kill9 a
