@@ -11,9 +11,9 @@
 # shellcheck source=selftests/lab/scenarios/oracle.lib
 . "$LAB/scenarios/oracle.lib"
 
-hashed=4M sequential=12M depth=3 rounds=2 ops=200 soak=2 reads=8
+hashed=4M sequential=12M depth=3 rounds=2 written=8M ops=200 soak=2 reads=8
 if [ "$LAB_FULL" = 1 ]; then
-	hashed=256M sequential=1G depth=32 rounds=20 ops=20000 soak=30 reads=200
+	hashed=256M sequential=1G depth=32 rounds=20 written=64M ops=20000 soak=30 reads=200
 fi
 
 # fio_verified DEVICE SIZE OPTIONS...: writes hashed blocks and reads them, or with --verify_only reads them.
@@ -160,7 +160,7 @@ overwritten()
 # Writers that know what each sector must hold: eight at once, then by parts of blocks, then everything for a while.
 writers()
 {
-	dev=$(volume_create written 32M)
+	dev=$(volume_create written "$written")
 	oracle_start "$dev" --threads 8 --ops "$ops"
 	oracle_wait 600
 	oracle_start "$dev" --threads 4 --ops "$ops" --max-bytes 4096
