@@ -8,15 +8,27 @@
 #include "cli/cli.h"
 #include "engine/format.h"
 
-static const char *const arg_names[] = {
-	[CLI_NOTHING] = "", [CLI_VOLUME] = "NAME", [CLI_SNAPSHOT] = "NAME@SEQ"};
+static const struct {
+	const char *names;
+	int nr;
+	const char *missing; /* a sentence about the subcommand */
+} arg_kinds[] = {
+	[CLI_NOTHING] = {"", 0, ""},
+	[CLI_VOLUME] = {"NAME", 1, "%s needs the NAME of a volume"},
+	[CLI_SNAPSHOT] = {"NAME@SEQ", 1, "%s needs a snapshot, NAME@SEQ"},
+	[CLI_IMAGE] = {"NAME", 1, "%s needs the NAME of an image"},
+	[CLI_FILE_IMAGE] = {"FILE NAME", 2, "%s needs a FILE (- is standard input) and a NAME"},
+	[CLI_SOURCE_FILE] = {"SOURCE FILE", 2,
+			     "%s needs volume:NAME, snapshot:NAME@SEQ or image:NAME, and a FILE (- "
+			     "is standard output)"},
+};
 
 static const struct cli_command commands[] = {
 	{"create", CLI_VOLUME,
 	 CLI_OPT_SIZE | CLI_OPT_BLOCK | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
 	 "create a volume and its device; prints the device", cmd_create},
 	{"fork", CLI_VOLUME, CLI_OPT_FROM | CLI_OPT_SIZE | CLI_OPT_PARTITIONS | CLI_OPT_READ_ONLY,
-	 "create a volume with the content of another or of a snapshot; prints the device",
+	 "create a volume with the content of another, a snapshot or an image; prints the device",
 	 cmd_fork},
 	{"grow", CLI_VOLUME, CLI_OPT_SIZE,
 	 "make a volume larger, and its device where the kernel can", cmd_grow},
@@ -32,6 +44,15 @@ static const struct cli_command commands[] = {
 	{"snapshots", CLI_VOLUME, 0, "list the snapshots of a volume", cmd_snapshots},
 	{"snapshot-rm", CLI_SNAPSHOT, 0, "delete a snapshot; forks of it keep their data",
 	 cmd_snapshot_rm},
+	{"bless", CLI_FILE_IMAGE, CLI_OPT_BLOCK | CLI_OPT_FORMAT | CLI_OPT_CONFIG,
+	 "make a raw or qcow2 image a base image, for forks; needs no daemon", cmd_bless},
+	{"images", CLI_NOTHING, 0, "list the base images", cmd_images},
+	{"image-rm", CLI_IMAGE, 0, "delete a base image; forks of it keep their data",
+	 cmd_image_rm},
+	{"export-image", CLI_SOURCE_FILE, CLI_OPT_FORCE | CLI_OPT_CONFIG,
+	 "write what the store has of a volume, a snapshot or an image to a raw image; needs no "
+	 "daemon",
+	 cmd_export_image},
 	{"takeover", CLI_VOLUME, CLI_OPT_FORCE,
 	 "seize a volume from another host, which loses what it has not uploaded", cmd_takeover},
 	{"promote", CLI_VOLUME, 0, "make a read-only volume writable, while it is detached",
@@ -51,7 +72,9 @@ enum {
 	O_HOST,
 	O_TOKEN,
 	O_TAG,
-	O_FROM
+	O_FROM,
+	O_CONFIG,
+	O_FORMAT
 };
 
 static const struct {
@@ -72,9 +95,13 @@ static const struct {
 	{"partitions", NULL, "let the kernel look for partitions", O_PARTITIONS,
 	 CLI_OPT_PARTITIONS},
 	{"read-only", NULL, "a device that refuses writes", O_READ_ONLY, CLI_OPT_READ_ONLY},
-	{"force", NULL, "also when it is in use", 'f', CLI_OPT_FORCE},
+	{"config", "FILE", "the daemon's configuration, which names the store", O_CONFIG,
+	 CLI_OPT_CONFIG},
+	{"format", "FORMAT", "of the FILE: raw or qcow2 (default: what it looks like)", O_FORMAT,
+	 CLI_OPT_FORMAT},
+	{"force", NULL, "also when it is in use, or exists", 'f', CLI_OPT_FORCE},
 	{"timeout", "SECONDS", "give up after this (default 600)", O_TIMEOUT, CLI_OPT_TIMEOUT},
-	{"from", "SOURCE", "volume:NAME or snapshot:NAME@SEQ", O_FROM, CLI_OPT_FROM},
+	{"from", "SOURCE", "volume:NAME, snapshot:NAME@SEQ or image:NAME", O_FROM, CLI_OPT_FROM},
 	{"tag", "TEXT", "a note kept with the snapshot", O_TAG, CLI_OPT_TAG},
 	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR,
 	 CLI_OPT_CACHE_DIR},
@@ -93,13 +120,13 @@ static int usage(const struct cli_command *cmd)
 {
 	if (cmd)
 		printf("Usage: glidefs %s%s%s [OPTION]...\n%s\n\nOptions:\n", cmd->name,
-		       cmd->arg ? " " : "", arg_names[cmd->arg], cmd->help);
+		       cmd->arg ? " " : "", arg_kinds[cmd->arg].names, cmd->help);
 	else
-		printf("Usage: glidefs COMMAND [NAME] [OPTION]...\nManage the volumes of "
+		printf("Usage: glidefs COMMAND [ARGUMENT]... [OPTION]...\nManage the volumes of "
 		       "glidefsd.\n\n"
 		       "Commands:\n");
 	for (size_t i = 0; !cmd && i < ARRAY_SIZE(commands); i++)
-		printf("  %-11s %-8s %s\n", commands[i].name, arg_names[commands[i].arg],
+		printf("  %-12s %-11s %s\n", commands[i].name, arg_kinds[commands[i].arg].names,
 		       commands[i].help);
 	if (!cmd)
 		printf("\nOptions of all commands (glidefs COMMAND --help shows its own):\n");
@@ -180,6 +207,14 @@ static int option_set(struct cli *c, int val, const char *arg)
 	case O_CACHE_DIR:
 		c->cache_dir = arg;
 		return 0;
+	case O_CONFIG:
+		c->config = arg;
+		return 0;
+	case O_FORMAT:
+		if (strcmp(arg, "raw") && strcmp(arg, "qcow2"))
+			return bad_usage("--format is \"%s\": raw or qcow2", arg);
+		c->format = arg;
+		return 0;
 	case O_TIMEOUT:
 		n = strtoul(arg, &end, 10);
 		if (*end || n < 1 || n > 86400)
@@ -213,13 +248,19 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 				return bad_usage("this command has no option --%s",
 						 options[i].name);
 	}
-	if (nr > (cmd->arg ? 1 : 0))
+	if (nr > arg_kinds[cmd->arg].nr)
 		return bad_usage("unexpected argument \"%s\"", args[nr - 1]);
-	if (cmd->arg && !nr)
-		return bad_usage(cmd->arg == CLI_SNAPSHOT ? "%s needs a snapshot, NAME@SEQ"
-							  : "%s needs the NAME of a volume",
-				 cmd->name);
-	c->name = cmd->arg ? args[0] : NULL;
+	if (nr < arg_kinds[cmd->arg].nr)
+		return bad_usage(arg_kinds[cmd->arg].missing, cmd->name);
+	if (cmd->arg == CLI_FILE_IMAGE) {
+		c->file = args[0];
+		c->name = args[1];
+	} else if (cmd->arg == CLI_SOURCE_FILE) {
+		c->source = args[0];
+		c->file = args[1];
+	} else if (cmd->arg) {
+		c->name = args[0];
+	}
 	if (cmd->arg == CLI_SNAPSHOT) {
 		if (snapshot_ref_parse(args[0], name, &c->seq))
 			return bad_usage("\"%s\" is not a snapshot, NAME@SEQ", args[0]);

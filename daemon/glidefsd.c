@@ -15,13 +15,12 @@
 
 #include "control/api.h"
 #include "control/config.h"
+#include "control/config_store.h"
 #include "control/debug.h"
 #include "control/startup.h"
 #include "control/udev_rule.h"
-#include "lib/fsutil.h"
 #include "lib/log.h"
 #include "lib/timing.h"
-#include "store/fault.h"
 
 #define STOP_TIMEOUT_NS (20 * NSEC_PER_SEC)
 /* A restart with devices must not hang on a store that is down. */
@@ -150,38 +149,10 @@ static int process_setup(struct daemon *d, const struct options *o)
 
 static int store_start(struct daemon *d)
 {
-	const char *fault = d->cfg.store_fault[0] ? d->cfg.store_fault : NULL;
-	const struct config *c = &d->cfg;
-	const struct store_options o = {
-		.fault = fault,
-		.s3 = {.endpoint = c->store_endpoint,
-		       .region = c->store_region,
-		       .path_style = c->store_path_style,
-		       .ca_file = c->store_ca_file,
-		       .tls_insecure = !c->store_tls_verify,
-		       .access_key_id = c->store_access_key_id,
-		       .secret_access_key = c->store_secret_access_key,
-		       .secret_key_file = c->store_secret_key_file,
-		       .credentials_file = c->store_credentials_file,
-		       .profile = c->store_profile,
-		       .max_connections = (unsigned int)c->store_max_connections,
-		       .single_host = c->store_single_host,
-		       .probe_wait_ns = STORE_PROBE_WAIT_NS},
-	};
 	struct fmt_err err = {{0}};
-	int r = 0;
+	int r = config_store_open(&d->cfg, STORE_PROBE_WAIT_NS, &d->store, &err);
 
-	/* A configured directory that is missing may be one that is not mounted: that is never
-	 * made. */
-	if (!strcmp(c->store_url, "file://" CONFIG_STORE_DIR_DEFAULT))
-		r = mkdir_all(CONFIG_STORE_DIR_DEFAULT);
-	if (!r)
-		r = store_open_with(c->store_url, &o, &d->store, err.msg, sizeof(err.msg));
-	if (r)
-		return fail("store", r, &err);
-	if (fault)
-		log_warn("store: FAULTS ARE INJECTED: %s", fault);
-	return 0;
+	return r ? fail("store", r, &err) : 0;
 }
 
 static int engine_start(struct daemon *d)

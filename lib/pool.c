@@ -60,6 +60,11 @@ struct pool *pool_create(const char *name, unsigned int threads)
 	return p;
 }
 
+unsigned int pool_threads(const struct pool *p)
+{
+	return p->threads;
+}
+
 void pool_submit(struct pool *p, struct pool_job *job)
 {
 	pthread_mutex_lock(&p->lock);

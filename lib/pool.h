@@ -18,6 +18,7 @@ struct pool_job {
 
 /* Start `threads` threads named `name` (15 characters). NULL with errno set on failure. */
 struct pool *pool_create(const char *name, unsigned int threads);
+unsigned int pool_threads(const struct pool *p);
 /* Any thread; never blocks beyond the queue's lock. */
 void pool_submit(struct pool *p, struct pool_job *job);
 /* Runs what is queued, then joins. No submit may race with it. */

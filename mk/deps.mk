@@ -5,13 +5,13 @@ DEPS_BUILD := build-essential pkg-config clang libclang-rt-dev llvm bpftool libu
 	libcurl4-openssl-dev libjson-c-dev libelf-dev libdw-dev libzstd-dev libxxhash-dev \
 	libmicrohttpd-dev libexpat1-dev libinih-dev libsystemd-dev systemtap-sdt-dev uthash-dev \
 	libcap-ng-dev libncurses-dev libssl-dev zlib1g-dev linux-libc-dev
-DEPS_TEST := libcmocka-dev gdb python3 git
+DEPS_TEST := libcmocka-dev gdb python3 git qemu-utils
 DEPS_LAB := qemu-system-x86 busybox-static cpio kmod xz-utils fio dmsetup e2fsprogs dpkg-dev \
 	debian-archive-keyring curl udev s3backer
 # A radosgw of one's own (selftests/rgw).
 DEPS_S3 := radosgw ceph-mon ceph-osd ceph-common openssl
 # What figures are compared with (selftests/bench).
-DEPS_BENCH := iproute2 s3backer nbdkit nbdkit-plugin-python python3-boto3 nbd-client
+DEPS_BENCH := iproute2 s3backer nbdkit nbdkit-plugin-python python3-boto3 nbd-client zstd cpio
 DEPS_LINT := clang-format cppcheck shellcheck codespell
 
 .PHONY: deps deps-bench deps-lint

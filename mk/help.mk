@@ -8,6 +8,7 @@ help:
 	'make check           unit tests, sanitizers, lab scenarios on 6.12 and 7.3 (reduced counts)' \
 	'make unit            unit and integration tests of this build (T=pattern)' \
 	'make lab             scenarios on a kernel: KERNEL=6.17 T=name[,name] [FULL=1] [CPUS=n] [HOST=1]' \
+	'make integrity       hashes, forks, sparse, overwrites, writers and a soak on a kernel, full sizes' \
 	'make fuzz            parsers under libFuzzer, the API under mad requests (FUZZ_SECONDS=60 FUZZ_REQUESTS=100000)' \
 	'make check-browser   the HTML report of gfs-trace, clicked through in headless Chromium' \
 	'make bench           figures beside the bare server, libcurl, s3backer and nbdkit, and a table of them' \

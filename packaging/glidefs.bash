@@ -12,8 +12,12 @@ _glidefs()
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return
 		;;
-	--token-file)
+	--token-file | --config)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	--format)
+		mapfile -t COMPREPLY < <(compgen -W "raw qcow2" -- "$cur")
 		return
 		;;
 	--size | --block-size | --timeout | --tag | --from | --host)
@@ -27,7 +31,8 @@ _glidefs()
 			i=$((i + 1))
 			socket=${COMP_WORDS[i]}
 			;;
-		--host | --token-file | --size | --block-size | --timeout | --tag | --from | --cache-dir)
+		--host | --token-file | --size | --block-size | --timeout | --tag | --from | --cache-dir | \
+			--config | --format)
 			i=$((i + 1))
 			;;
 		-*) ;;

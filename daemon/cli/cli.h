@@ -33,20 +33,23 @@ enum cli_exit {
 #define CLI_OPT_CACHE_DIR  (1u << 6)
 #define CLI_OPT_TAG        (1u << 7)
 #define CLI_OPT_FROM       (1u << 8)
+#define CLI_OPT_CONFIG     (1u << 9)
+#define CLI_OPT_FORMAT     (1u << 10)
 
 struct cli {
 	const char *socket;
 	const char *host, *token_file; /* "ADDRESS:PORT" instead of the socket, or NULL */
 	bool json;
-	const char *name; /* the volume, NULL if the subcommand takes none */
-	uint64_t seq;     /* of a snapshot of it, 0 if the subcommand takes none */
-	const char *size, *block, *cache_dir, *tag, *from;
+	const char *name;          /* the volume, NULL if the subcommand takes none */
+	uint64_t seq;              /* of a snapshot of it, 0 if the subcommand takes none */
+	const char *source, *file; /* of an image, NULL if the subcommand takes none */
+	const char *size, *block, *cache_dir, *tag, *from, *config, *format;
 	bool partitions, read_only, force;
 	unsigned int timeout_s; /* 0 = not given */
 };
 
 /* What a subcommand takes besides options. */
-enum cli_arg { CLI_NOTHING, CLI_VOLUME, CLI_SNAPSHOT };
+enum cli_arg { CLI_NOTHING, CLI_VOLUME, CLI_SNAPSHOT, CLI_IMAGE, CLI_FILE_IMAGE, CLI_SOURCE_FILE };
 
 struct cli_command {
 	const char *name;
@@ -70,6 +73,10 @@ int cmd_promote(const struct cli *c);
 int cmd_snapshot(const struct cli *c);
 int cmd_snapshots(const struct cli *c);
 int cmd_snapshot_rm(const struct cli *c);
+int cmd_bless(const struct cli *c);
+int cmd_export_image(const struct cli *c);
+int cmd_images(const struct cli *c);
+int cmd_image_rm(const struct cli *c);
 int cmd_doctor(const struct cli *c);
 int cmd_health(const struct cli *c);
 
@@ -104,6 +111,27 @@ uint64_t cli_u64(struct json_object *o, const char *key);
 bool cli_bool(struct json_object *o, const char *key);
 /* What a script wants to have: the device, or the name where there is none. */
 void cli_print_device(struct json_object *o);
+/* ---- progress.c ---- */
+
+/*
+ * Draw one line on standard error, over the one before: a bar of done of total bytes with `what`
+ * after it ("" = nothing), or, with total 0, `what` alone. since_ns: when it all began.
+ */
+void cli_progress(const char *name, uint64_t done, uint64_t total, const char *what,
+		  uint64_t since_ns);
+/* Erase that line. */
+void cli_progress_end(void);
+
+/* ---- qcow2.c ---- */
+
+/*
+ * The content of a qcow2 image as an open, unnamed file in $TMPDIR or /var/tmp, by qemu-img. -errno
+ * with a sentence in err[len].
+ */
+int qcow2_open(const char *path, char *err, size_t len) __must_check;
+/* Does it begin like one? */
+bool qcow2_is(int fd);
+
 /* "1.5 GiB" */
 const char *cli_bytes(uint64_t n, char *buf, size_t len);
 

@@ -82,27 +82,42 @@ static bool look(const struct cli *c, struct seen *s)
 	return ok;
 }
 
-static void draw(const char *name, const struct seen *s, uint64_t first, uint64_t start_ns)
+void cli_progress(const char *name, uint64_t done, uint64_t total, const char *what,
+		  uint64_t since_ns)
 {
-	uint64_t left = MIN(s->left, first), done = first - left;
-	unsigned long long secs = (now_ns() - start_ns) / NSEC_PER_SEC;
+	unsigned long long secs = (now_ns() - since_ns) / NSEC_PER_SEC;
 	char bar[BAR_WIDTH + 1], a[32], b[32];
 	unsigned int filled;
 
-	if (!s->bytes || !first) {
-		fprintf(stderr, "\r%s: %s, %llu s \033[K", name,
-			s->phase[0] ? s->phase : "waiting for the daemon", secs);
+	if (!total) {
+		fprintf(stderr, "\r%s: %s, %llu s \033[K", name, what, secs);
 		fflush(stderr);
 		return;
 	}
-	filled = (unsigned int)((double)BAR_WIDTH * (double)done / (double)first);
+	filled = (unsigned int)((double)BAR_WIDTH * (double)done / (double)total);
 	memset(bar, '-', BAR_WIDTH);
 	memset(bar, '#', MIN(filled, (unsigned int)BAR_WIDTH));
 	bar[BAR_WIDTH] = '\0';
 	fprintf(stderr, "\r%s [%s] %s of %s, %llu s%s%s \033[K", name, bar,
-		cli_bytes(done, a, sizeof(a)), cli_bytes(first, b, sizeof(b)), secs,
-		s->phase[0] ? ", " : "", s->phase);
+		cli_bytes(done, a, sizeof(a)), cli_bytes(total, b, sizeof(b)), secs,
+		what[0] ? ", " : "", what);
 	fflush(stderr);
+}
+
+void cli_progress_end(void)
+{
+	fprintf(stderr, "\r\033[K");
+}
+
+static void draw(const char *name, const struct seen *s, uint64_t first, uint64_t start_ns)
+{
+	const char *what = s->phase;
+
+	if (!s->bytes)
+		first = 0;
+	if (!first && !what[0])
+		what = "waiting for the daemon";
+	cli_progress(name, first - MIN(s->left, first), first, what, start_ns);
 }
 
 /* body (may be NULL) and what to print of the answer for people (may be NULL). */
@@ -132,7 +147,7 @@ static int with_progress(const struct cli *c, const char *action, const char *bo
 	}
 	pthread_join(t, NULL);
 	if (drawn)
-		fprintf(stderr, "\r\033[K");
+		cli_progress_end();
 	if (r.res)
 		r.reply.status = 0;
 	ret = cli_finish(c, &r.reply, &o);

@@ -50,7 +50,8 @@ int cmd_fork(const struct cli *c)
 {
 	if (c->from)
 		return put_volume(c);
-	fprintf(stderr, "glidefs: fork needs --from volume:NAME or --from snapshot:NAME@SEQ\n");
+	fprintf(stderr,
+		"glidefs: fork needs --from volume:NAME, snapshot:NAME@SEQ or image:NAME\n");
 	return CLI_USAGE;
 }
 

@@ -73,9 +73,10 @@ void host_destroy(struct host *h);
 int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op_id, bool *created,
 		       struct op_err *err) __must_check;
 /*
- * The same of a fork: metadata only. from: "snapshot:NAME@SEQ", or "volume:NAME", which makes a
- * snapshot of that volume first (deleted again if the fork cannot be made). What is there is it if
- * it was made from the same snapshot or, of a volume, from any of its. def->from is ignored.
+ * The same of a fork: metadata only. from: "snapshot:NAME@SEQ", "image:NAME", or "volume:NAME",
+ * which makes a snapshot of that volume first (deleted again if the fork cannot be made). What is
+ * there is it if it was made from the same snapshot, from an image of that name or, of a volume,
+ * from any snapshot of it. def->from is ignored.
  */
 int host_fork_volume(struct host *h, const struct volume_def *def, const char *from, uint64_t op_id,
 		     bool *created, struct op_err *err) __must_check;
@@ -109,6 +110,12 @@ int host_snapshot_list(struct host *h, const char *name, uint64_t op_id,
 /* 0 also if there is none. */
 int host_snapshot_delete(struct host *h, const char *name, uint64_t seq, uint64_t op_id,
 			 struct op_err *err) __must_check;
+/* Base images of the store. malloc'ed, the caller frees. */
+int host_image_list(struct host *h, uint64_t op_id, struct base_entry **out, size_t *nr,
+		    struct op_err *err) __must_check;
+/* 0 also if there is none; forks of it keep their data. */
+int host_image_delete(struct host *h, const char *name, uint64_t op_id,
+		      struct op_err *err) __must_check;
 /* Seize the volume from another host and attach it. force: also when our own stale device is in
  * use. */
 int host_takeover(struct host *h, const char *name, bool force, uint64_t op_id,

@@ -19,11 +19,13 @@
 /* How long a fork of a volume waits for the upload of what is dirty there. */
 #define FORK_UPLOAD_NS (600 * NSEC_PER_SEC)
 
+enum source_kind { SOURCE_VOLUME, SOURCE_SNAPSHOT, SOURCE_IMAGE };
+
 /* A fork's source as it was asked for. */
 struct source {
-	bool volume; /* "volume:NAME", else "snapshot:NAME@SEQ" */
+	enum source_kind kind;
 	char name[GFS_NAME_MAX];
-	uint64_t seq; /* of a snapshot; of a volume 0 until it is made */
+	uint64_t seq; /* of a snapshot, else 0 */
 };
 
 /* What a create is about. */
@@ -31,7 +33,7 @@ struct creation {
 	const struct volume_def *asked;
 	const struct source *src; /* NULL: no fork, or not said */
 	struct volume_def def;    /* `asked`, with the source's snapshot and what follows from it */
-	struct snapshot snap;
+	struct snapshot snap;     /* of a volume: seq 0 until it is made; or an image */
 	char etag[STORE_ETAG_MAX]; /* of its object, "" = not known */
 };
 
@@ -47,8 +49,10 @@ static bool source_equal(const struct source *src, const struct root *r)
 	char name[GFS_NAME_MAX];
 	uint64_t seq;
 
+	if (src->kind == SOURCE_IMAGE)
+		return !base_ref_parse(r->source, name) && !strcmp(name, src->name);
 	return !snapshot_ref_parse(r->source, name, &seq) && !strcmp(name, src->name) &&
-	       (src->volume || seq == src->seq);
+	       (src->kind == SOURCE_VOLUME || seq == src->seq);
 }
 
 /* The volume exists: 0 if it is what was asked for, or will be by growing. */
@@ -58,8 +62,8 @@ static int check_existing(const struct creation *c, const struct root *r, struct
 
 	if (c->src && !source_equal(c->src, r))
 		return op_fail(err, OP_FAULT_CONFLICT, EEXIST,
-			       "volume %s exists and was made from %s%s", d->name,
-			       r->source[0] ? "snapshot " : "nothing", r->source);
+			       "volume %s exists and was made from %s", d->name,
+			       r->source[0] ? r->source : "nothing");
 	if (def_equal(d, r) && (!d->size_bytes || d->size_bytes >= r->size_bytes))
 		return 0;
 	if (d->size_bytes && d->size_bytes < r->size_bytes)
@@ -371,6 +375,40 @@ static int create_existing(struct host_vol *vol, const struct creation *c, uint6
 	return r || !c->asked->size_bytes ? r : vol_grow(vol, c->asked->size_bytes, op_id, err);
 }
 
+/* What the store has of the source: -ENOENT, the engine's error. */
+static int source_load(struct host *h, struct creation *c, uint64_t op_id, struct fmt_err *fe)
+{
+	struct base base;
+	int r;
+
+	switch (c->src->kind) {
+	case SOURCE_VOLUME:
+		/* Made before; or the fork was there before, so none was. */
+		return c->snap.seq ? 0 : -ENOENT;
+	case SOURCE_SNAPSHOT:
+		return snapshot_find(h->e, c->src->name, c->src->seq, c->asked->name, op_id,
+				     &c->snap, c->etag, fe);
+	case SOURCE_IMAGE:
+		r = base_load(h->e, c->src->name, op_id, &base, fe);
+		if (!r)
+			base_source(&base, &c->snap);
+		return r;
+	}
+	return -EINVAL;
+}
+
+static int source_missing(const struct creation *c, struct op_err *err)
+{
+	char ref[SNAPSHOT_REF_MAX];
+
+	if (c->src->kind == SOURCE_VOLUME)
+		return op_fail(err, OP_FAULT_BUSY, EAGAIN,
+			       "volume %s: it was removed meanwhile; try again", c->asked->name);
+	snapshot_ref_format(c->src->name, c->src->seq, ref);
+	return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s: its source, %s, does not exist",
+		       c->asked->name, ref);
+}
+
 /*
  * The snapshot that the fork is of. 0; 1: it is not there, but the fork is, from an earlier
  * request: to be attached.
@@ -381,25 +419,15 @@ static int source_find(struct host_vol *vol, struct creation *c, uint64_t op_id,
 	struct host *h = vol->h;
 	struct fmt_err fe = {{0}};
 	struct root root;
-	int r = 0;
+	int r = source_load(h, c, op_id, &fe);
 
-	if (!c->src->volume)
-		r = snapshot_find(h->e, c->src->name, c->src->seq, d->name, op_id, &c->snap,
-				  c->etag, &fe);
-	else if (!c->snap.seq)
-		r = -ENOENT; /* the fork was there before, so none was made */
 	if (r == -ENOENT && !root_load(h->e, d->name, op_id, &root, NULL, &fe) &&
 	    !pending_matches(h, &root)) {
 		r = check_existing(c, &root, err);
 		return r ? r : 1;
 	}
-	if (r == -ENOENT && c->src->volume)
-		return op_fail(err, OP_FAULT_BUSY, EAGAIN,
-			       "volume %s: it was removed meanwhile; try again", d->name);
 	if (r == -ENOENT)
-		return op_fail(err, OP_FAULT_MISSING, ENOENT,
-			       "volume %s: its source, snapshot %s@%llu, does not exist", d->name,
-			       c->src->name, (unsigned long long)c->src->seq);
+		return source_missing(c, err);
 	if (r)
 		return op_fail_engine(err, r, "reading its source", d->name, &fe);
 	if (d->size_bytes && d->size_bytes < c->snap.size_bytes)
@@ -496,22 +524,34 @@ int host_create_volume(struct host *h, const struct volume_def *def, uint64_t op
 
 static int source_parse(const char *from, struct source *src, struct op_err *err)
 {
-	static const char of_volume[] = "volume:", of_snapshot[] = "snapshot:";
+	static const struct {
+		const char *prefix;
+		enum source_kind kind;
+	} kinds[] = {
+		{"volume:", SOURCE_VOLUME},
+		{"snapshot:", SOURCE_SNAPSHOT},
+		{"image:", SOURCE_IMAGE},
+	};
 	struct fmt_err fe = {{0}};
 
-	*src = (struct source){.volume = !strncmp(from, of_volume, sizeof(of_volume) - 1)};
-	if (src->volume) {
-		from += sizeof(of_volume) - 1;
-		if (volume_name_check(from, &fe))
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		size_t n = strlen(kinds[i].prefix);
+
+		if (strncmp(from, kinds[i].prefix, n))
+			continue;
+		*src = (struct source){.kind = kinds[i].kind};
+		if (src->kind == SOURCE_SNAPSHOT) {
+			if (snapshot_ref_parse(from + n, src->name, &src->seq))
+				break;
+			return 0;
+		}
+		if (volume_name_check(from + n, &fe))
 			return op_fail(err, OP_FAULT_REQUEST, EINVAL, "its source: %s", fe.msg);
-		snprintf(src->name, sizeof(src->name), "%s", from);
+		snprintf(src->name, sizeof(src->name), "%s", from + n);
 		return 0;
 	}
-	if (strncmp(from, of_snapshot, sizeof(of_snapshot) - 1) ||
-	    snapshot_ref_parse(from + sizeof(of_snapshot) - 1, src->name, &src->seq))
-		return op_fail(err, OP_FAULT_REQUEST, EINVAL,
-			       "the source of a fork is volume:NAME or snapshot:NAME@SEQ");
-	return 0;
+	return op_fail(err, OP_FAULT_REQUEST, EINVAL,
+		       "the source of a fork is volume:NAME, snapshot:NAME@SEQ or image:NAME");
 }
 
 /*
@@ -543,13 +583,13 @@ int host_fork_volume(struct host *h, const struct volume_def *def, const char *f
 	int r = source_parse(from, &src, err);
 
 	*created = false;
-	if (!r && src.volume)
+	if (!r && src.kind == SOURCE_VOLUME)
 		r = source_snapshot(h, &c, op_id, err);
 	if (r)
 		return r;
 	r = create(h, &c, op_id, created, err);
 	/* The fork names the manifest itself: should its root land late, it does without. */
-	if (src.volume && c.snap.seq && !*created &&
+	if (src.kind == SOURCE_VOLUME && c.snap.seq && !*created &&
 	    host_snapshot_delete(h, src.name, c.snap.seq, op_id, &ignored))
 		log_warn("volume %s: the snapshot for a fork that was not made remains: %s",
 			 src.name, ignored.msg);

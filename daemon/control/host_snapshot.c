@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Snapshots of volumes. Making one runs as the owner of the volume's name; listing and deleting
- * need only the store. See host.h.
+ * need only the store, and so do those of base images. See host.h.
  */
 #include "control/host_priv.h"
 
@@ -116,4 +116,24 @@ int host_snapshot_delete(struct host *h, const char *name, uint64_t seq, uint64_
 		log_info("volume %s: snapshot %llu deleted", name, (unsigned long long)seq);
 	op_timing_end(&t, -1, r);
 	return r;
+}
+
+int host_image_list(struct host *h, uint64_t op_id, struct base_entry **out, size_t *nr,
+		    struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	int r = base_list(h->e, op_id, out, nr, &fe);
+
+	return r ? op_fail(err, OP_FAULT_STORE, -r, "listing the images: %s", fe.msg) : 0;
+}
+
+int host_image_delete(struct host *h, const char *name, uint64_t op_id, struct op_err *err)
+{
+	struct fmt_err fe = {{0}};
+	int r = base_delete(h->e, name, op_id, &fe);
+
+	if (r)
+		return op_fail(err, OP_FAULT_STORE, -r, "deleting image %s: %s", name, fe.msg);
+	log_info("image %s deleted", name);
+	return 0;
 }

@@ -372,6 +372,63 @@ static void delete_snapshot(struct api_request *req)
 	respond(req, 200, o);
 }
 
+static struct json_object *image_json(const struct base_entry *e)
+{
+	struct json_object *o = json_object_new_object();
+	const struct base *b = &e->b;
+	char hex[2 * SHA256_LEN + 1];
+
+	add_str(o, "name", b->name);
+	if (e->error) {
+		add_str(o, "error",
+			e->error == -EPROTONOSUPPORT
+				? "written by a newer version"
+				: "corrupt in the store: delete it, or restore it");
+		return o;
+	}
+	hex_encode(b->content_sha256, SHA256_LEN, hex);
+	add_u64(o, "size_bytes", b->size_bytes);
+	add_u64(o, "block_bytes", b->block_bytes);
+	add_str(o, "content_sha256", hex);
+	add_u64(o, "created_s", b->created_s);
+	return o;
+}
+
+static void list_images(struct api_request *req)
+{
+	struct json_object *o, *all;
+	struct base_entry *e;
+	struct op_err err;
+	size_t nr;
+
+	if (host_image_list(api_host(req->api), req->op_id, &e, &nr, &err)) {
+		api_op_error(req, &err);
+		return;
+	}
+	o = json_object_new_object();
+	all = json_object_new_array();
+	for (size_t i = 0; i < nr; i++)
+		json_object_array_add(all, image_json(&e[i]));
+	free(e);
+	json_object_object_add(o, "images", all);
+	respond(req, 200, o);
+}
+
+static void delete_image(struct api_request *req)
+{
+	struct json_object *o;
+	struct op_err err;
+
+	if (host_image_delete(api_host(req->api), req->name, req->op_id, &err)) {
+		api_op_error(req, &err);
+		return;
+	}
+	o = json_object_new_object();
+	add_str(o, "name", req->name);
+	add_str(o, "state", "removed");
+	respond(req, 200, o);
+}
+
 static void takeover_export(struct api_request *req)
 {
 	struct op_err err;
@@ -516,6 +573,8 @@ const struct api_route api_routes[] = {
 	{"DELETE", "/api/exports/*/snapshots/#", .run = delete_snapshot,
 	 .status = {200, 400, 500, 503}},
 	{"POST", "/api/cache/scrub", .run = scrub_cache, .status = {200, 404, 500, 503}},
+	{"GET", "/api/images", .run = list_images, .status = {200, 503}},
+	{"DELETE", "/api/images/*", .run = delete_image, .status = {200, 400, 503}},
 	{"GET", "/health", .run = get_health, .quick = true, .status = {200}},
 	{"GET", "/health/ready", .run = get_ready, .quick = true, .status = {200, 503}},
 	{"GET", "/metrics", .run = get_metrics, .quick = true, .status = {200, 404}},

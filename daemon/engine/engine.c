@@ -116,6 +116,30 @@ static void ssd_start(struct engine *e)
 			 strerror(-r));
 }
 
+/* What open volumes need. */
+static int local_start(struct engine *e, unsigned int cpus)
+{
+	const struct engine_config *c = &e->cfg;
+	int r = mkdir_all(e->cache_dir);
+
+	if (r)
+		return r;
+	e->cache_fd = open(e->cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (e->cache_fd < 0)
+		return -errno;
+	r = open_dir(e->cache_fd, "volumes", &e->volumes_fd);
+	if (!r)
+		r = dir_sync(e->cache_fd);
+	if (!r)
+		r = workers_create(c->workers ? MIN(c->workers, 64u) : MIN(cpus, 32u), c->lock_fd,
+				   &e->workers);
+	if (r)
+		return r;
+	e->uploader = pool_create("gfs-upload", UPLOAD_THREADS);
+	e->local = pool_create("gfs-local", 2);
+	return e->uploader && e->local ? 0 : -ENOMEM;
+}
+
 int engine_create(const struct engine_config *c, struct store *store, struct engine **out)
 {
 	struct engine *e = calloc(1, sizeof(*e));
@@ -135,27 +159,13 @@ int engine_create(const struct engine_config *c, struct store *store, struct eng
 	pthread_mutex_init(&e->lock, NULL);
 	list_init(&e->volumes);
 	upload_queue_init(e);
-	e->cache_dir = strdup(c->cache_dir);
+	e->cache_dir = strdup(c->cache_dir ? c->cache_dir : "");
 	e->host_id = strdup(c->host_id);
 	if (!e->cache_dir || !e->host_id)
 		goto err;
-	e->cfg.cache_dir = e->cache_dir;
+	e->cfg.cache_dir = c->cache_dir ? e->cache_dir : NULL;
 	e->cfg.host_id = e->host_id;
-	r = mkdir_all(e->cache_dir);
-	if (r)
-		goto err;
-	e->cache_fd = open(e->cache_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (e->cache_fd < 0) {
-		r = -errno;
-		goto err;
-	}
-	r = open_dir(e->cache_fd, "volumes", &e->volumes_fd);
-	if (!r)
-		r = dir_sync(e->cache_fd);
-	if (r)
-		goto err;
-	r = workers_create(c->workers ? MIN(c->workers, 64u) : MIN(cpus, 32u), c->lock_fd,
-			   &e->workers);
+	r = c->cache_dir ? local_start(e, cpus) : 0;
 	if (r)
 		goto err;
 	r = -ENOMEM;
@@ -163,16 +173,15 @@ int engine_create(const struct engine_config *c, struct store *store, struct eng
 	e->indexes = cache_create(c->index_cache_bytes);
 	e->manifests = manifest_cache_create(c->manifest_cache_bytes);
 	e->compute = pool_create("gfs-compute", MAX(1u, MIN(cpus, 16u)));
-	e->uploader = pool_create("gfs-upload", UPLOAD_THREADS);
-	e->local = pool_create("gfs-local", 2);
-	if (!e->blocks || !e->indexes || !e->manifests || !e->compute || !e->uploader || !e->local)
+	if (!e->blocks || !e->indexes || !e->manifests || !e->compute)
 		goto err;
-	ssd_start(e);
+	if (c->cache_dir)
+		ssd_start(e);
 	fc.ssd = e->ssd;
 	e->fetcher = fetcher_create(store, e->blocks, e->indexes, e->compute, &fc);
 	if (!e->fetcher)
 		goto err;
-	r = housekeeper_start(e);
+	r = c->cache_dir ? housekeeper_start(e) : 0;
 	if (r)
 		goto err;
 	*out = e;

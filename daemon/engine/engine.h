@@ -15,11 +15,15 @@
 #include "lib/pool.h"
 
 struct engine_config {
-	const char *cache_dir; /* local state, on the SSD */
-	const char *host_id;   /* "name/uuid", the owner string in roots */
-	unsigned int workers;  /* 0 = min(cpus, 32) */
-	uint64_t cache_bytes;  /* clean blocks in memory */
-	uint64_t ssd_bytes;    /* clean blocks in cache_dir; 0 = none */
+	/*
+	 * Local state, on the SSD. NULL: none, for programs that read and write objects (image.h,
+	 * roots, snapshots) and open no volume.
+	 */
+	const char *cache_dir;
+	const char *host_id;  /* "name/uuid", the owner string in roots; "" without local state */
+	unsigned int workers; /* 0 = min(cpus, 32) */
+	uint64_t cache_bytes; /* clean blocks in memory */
+	uint64_t ssd_bytes;   /* clean blocks in cache_dir; 0 = none */
 	uint64_t index_cache_bytes;
 	uint64_t manifest_cache_bytes; /* and snapshots */
 	uint64_t upload_dirty_bytes;   /* 64 MiB */

@@ -49,7 +49,7 @@ struct root {
 	uint64_t generation; /* raised by every change of ownership */
 	uint64_t sequence;   /* number of published layers; (generation, sequence) never repeats */
 	char owner[128];     /* host id ("name/uuid"), "" = detached */
-	char source[SNAPSHOT_REF_MAX]; /* of a fork: "NAME@SEQ"; "" = no fork */
+	char source[SNAPSHOT_REF_MAX]; /* of a fork: "NAME@SEQ" or "image:NAME"; "" = no fork */
 	struct manifest_ref manifest;
 	uint8_t nonce[16];  /* of the operation that wrote this body (storage rule 11) */
 	uint64_t created_s; /* wall clock, for people */
@@ -86,7 +86,7 @@ void snapshot_key(const char *name, uint64_t seq, char *key, size_t len);
 int snapshot_tag_check(const char *tag, struct fmt_err *e) __must_check;
 /* "NAME@SEQ", SEQ with 1 to 20 digits; name[GFS_NAME_MAX] and seq may be NULL. -EINVAL. */
 int snapshot_ref_parse(const char *ref, char *name, uint64_t *seq) __must_check;
-/* The same as text, without leading zeros. */
+/* The same as text, without leading zeros; seq 0: "image:NAME", see base_source(). */
 void snapshot_ref_format(const char *name, uint64_t seq, char ref[SNAPSHOT_REF_MAX]);
 
 /* ---- manifest: manifests/UUID/ID, write-once, flattened ---- */
@@ -128,6 +128,44 @@ int manifest_parse(const void *buf, size_t len, struct manifest **out,
 const struct manifest_entry *manifest_chunk(const struct manifest *m, uint32_t chunk, uint32_t *nr);
 void manifest_key(const uint8_t uuid[16], const char *id, char *key, size_t len);
 
+/* ---- base: bases/NAME, write-once: an image that was blessed, for forks ---- */
+
+struct base {
+	char name[GFS_NAME_MAX];
+	uint8_t uuid[16]; /* of the manifest's key; follows from the manifest */
+	uint64_t size_bytes;
+	uint32_t block_bytes;
+	uint8_t content_sha256[SHA256_LEN]; /* of what it reads as; see struct content_hash */
+	struct manifest_ref manifest;
+	uint64_t created_s;
+};
+
+/* As root_encode() and root_parse(). */
+int base_encode(const struct base *b, char **json, size_t *len) __must_check;
+int base_parse(const char *json, size_t len, struct base *b, struct fmt_err *e) __must_check;
+/* "bases/NAME" into key[STORE_KEY_MAX]. */
+void base_key(const char *name, char *key, size_t len);
+/* "image:NAME"; name[GFS_NAME_MAX] may be NULL. -EINVAL. */
+int base_ref_parse(const char *ref, char *name) __must_check;
+/* The image as the source of a fork: a snapshot whose seq is 0. */
+void base_source(const struct base *b, struct snapshot *out);
+/*
+ * Of a manifest that is complete but for its uuid: the uuid and the ID that follow from everything
+ * else in it, so that one content, packed alike, has one manifest. -ENOMEM, -EINVAL.
+ */
+int base_manifest_name(struct manifest *m, char id[MANIFEST_ID_MAX]) __must_check;
+
+/*
+ * What an image reads as, whatever it was packed into: its blocks that are not all zeros,
+ * ascending, then its size and block size. NULL: no memory. One thread.
+ */
+struct content_hash;
+struct content_hash *content_hash_new(void);
+void content_hash_add(struct content_hash *h, uint64_t block, const uint8_t sha256[SHA256_LEN]);
+/* Ends and frees it. */
+void content_hash_end(struct content_hash *h, uint64_t size_bytes, uint32_t block_bytes,
+		      uint8_t out[SHA256_LEN]);
+
 /* ---- pack: chunks/IDX/PACKID.pack ---- */
 
 enum pack_block_kind {
@@ -156,11 +194,18 @@ struct pack_writer; /* builds one pack in memory */
 /* cap_blocks: most blocks it will hold. NULL = -ENOMEM. */
 struct pack_writer *pack_writer_new(const uint8_t pack_id[PACK_ID_LEN], uint32_t chunk,
 				    uint32_t block_bytes, uint32_t cap_blocks);
+/* Room for a pack of so many bytes at once, rather than little by little. -ENOMEM. */
+int pack_writer_reserve(struct pack_writer *w, size_t bytes) __must_check;
 /* Blocks in ascending order. data may be NULL for PACK_ZERO. Copies. -ENOMEM, -EINVAL (order). */
 int pack_writer_add(struct pack_writer *w, uint32_t block, enum pack_block_kind kind,
 		    const void *data, uint32_t clen, const uint8_t sha256[SHA256_LEN]) __must_check;
 size_t pack_writer_bytes(const struct pack_writer *w); /* so far, without index */
 uint32_t pack_writer_blocks(const struct pack_writer *w);
+/*
+ * Before it is finished: give the pack, instead of the PACKID it has, the one that follows from its
+ * index, so that two packs of one name hold the same blocks in the same places. -ENOMEM.
+ */
+int pack_writer_name(struct pack_writer *w) __must_check;
 /* Finish: *buf stays owned by the writer, valid until pack_writer_free; fills entry for the
  * manifest. */
 int pack_writer_finish(struct pack_writer *w, const void **buf, size_t *len,

@@ -86,6 +86,46 @@ int object_get(struct engine *e, const char *key, const char *volume, uint64_t d
 	return object_read_finish(c, deadline_ns, cancel, use, arg, err);
 }
 
+/* Errors that no other attempt will cure, if nothing is in doubt. */
+static bool put_refused(int res)
+{
+	return res == -EACCES || res == -EPERM || res == -EROFS || res == -EINVAL || res == -ENOMEM;
+}
+
+int object_put(struct engine *e, const char *key, const void *data, size_t len,
+	       enum store_cond cond, uint64_t op_id, struct fmt_err *err)
+{
+	struct store_call *c = store_call_new(e->store, STORE_PUT, STORE_PRIO_UPLOAD, NULL, op_id);
+	/* As for packs of an upload: they may be large, and the uplink slow. */
+	uint64_t deadline_ns = now_ns() + 4 * e->cfg.store_timeout_ns;
+	bool ambiguous = false;
+	int res;
+
+	if (!c)
+		return fmt_fail(err, -ENOMEM, "PUT %s: out of memory", key);
+	snprintf(c->key, sizeof(c->key), "%s", key);
+	store_call_body(c, data, len, NULL, NULL);
+	c->op.cond = cond;
+	for (unsigned int attempt = 1;; attempt++) {
+		c->op.attempt = attempt;
+		c->op.deadline_ns = MIN(deadline_ns, now_ns() + 2 * e->cfg.store_timeout_ns);
+		res = store_call_run(c, NULL);
+		if (!res || res == -EEXIST)
+			break;
+		ambiguous |= c->op.ambiguous;
+		fmt_fail(err, res, "PUT %s (%zu bytes): %s, after %u attempts%s", key, len,
+			 strerror(-res), attempt, ambiguous ? " (it may still land)" : "");
+		if ((!ambiguous && put_refused(res)) || store_backoff(attempt, deadline_ns, NULL))
+			break;
+	}
+	store_call_put(c);
+	if (!res || res == -EEXIST)
+		return res;
+	if (ambiguous)
+		return -ETIMEDOUT;
+	return res == -ETIMEDOUT ? -EIO : res; /* -ETIMEDOUT means "not definite" here */
+}
+
 int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
 		  uint64_t op_id, struct fmt_err *err)
 {

@@ -35,6 +35,13 @@ int object_read_finish(struct store_call *c, uint64_t deadline_ns, const bool *c
 /* What a GET of a snapshot brought: parsed, and compared with its name. As snapshot_parse(). */
 int snapshot_read(const struct store_op *op, const char *name, uint64_t seq, struct snapshot *s,
 		  struct fmt_err *err) __must_check;
+/*
+ * PUT of bytes that never change: the same again until the answer is definite. 0; with cond
+ * STORE_IF_NONE_MATCH -EEXIST: the key is taken, perhaps by an attempt of this very call;
+ * -ETIMEDOUT: not definite; others: definitely not written. data is borrowed until it returns.
+ */
+int object_put(struct engine *e, const char *key, const void *data, size_t len,
+	       enum store_cond cond, uint64_t op_id, struct fmt_err *err) __must_check;
 /* DELETE until it is definite: 0 also if absent. For keys that are never used again only. */
 int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
 		  uint64_t op_id, struct fmt_err *err) __must_check;

@@ -53,6 +53,7 @@ enum {
 _Static_assert(H_SUM + 8 == HEAD_BYTES && H_RESERVED + 4 == INDEX_HEAD, "header layouts");
 _Static_assert(H_PACK_ID + PACK_ID_LEN == H_CHUNK, "pack id");
 _Static_assert(E_SHA256 + SHA256_LEN == ENTRY_BYTES, "entry layout");
+_Static_assert(ENTRY_BYTES <= INDEX_HEAD, "pack_writer_name's buffer");
 _Static_assert(T_PACK_ID + PACK_ID_LEN == T_INDEX_SHA256, "trailer layout");
 _Static_assert(T_INDEX_SHA256 + SHA256_LEN == T_SUM, "trailer layout");
 _Static_assert(T_SUM + 8 == PACK_TRAILER_BYTES, "trailer layout");
@@ -122,6 +123,17 @@ struct pack_writer *pack_writer_new(const uint8_t pack_id[PACK_ID_LEN], uint32_t
 	return w;
 }
 
+int pack_writer_reserve(struct pack_writer *w, size_t bytes)
+{
+	uint8_t *buf = bytes > w->cap ? realloc(w->buf, bytes) : w->buf;
+
+	if (!buf)
+		return -ENOMEM;
+	w->buf = buf;
+	w->cap = MAX(w->cap, bytes);
+	return 0;
+}
+
 void pack_writer_free(struct pack_writer *w)
 {
 	if (!w)
@@ -182,21 +194,44 @@ int pack_writer_add(struct pack_writer *w, uint32_t block, enum pack_block_kind 
 	return 0;
 }
 
+static void index_entry_put(const struct pack_index_entry *e, uint8_t *q)
+{
+	put_le32(q, E_BLOCK, e->block);
+	put_le32(q, E_KIND, e->kind); /* and the padding behind it */
+	put_le32(q, E_OFF, e->off);
+	put_le32(q, E_CLEN, e->clen);
+	memcpy(q + E_SHA256, e->sha256, SHA256_LEN);
+}
+
 static void index_put(const struct pack_writer *w, uint8_t *p)
 {
 	head_put(w, p, INDEX_MAGIC);
 	put_le32(p, H_NR, w->nr);
 	put_le32(p, H_RESERVED, 0);
-	for (uint32_t i = 0; i < w->nr; i++) {
-		uint8_t *q = p + INDEX_HEAD + (size_t)i * ENTRY_BYTES;
-		const struct pack_index_entry *e = &w->e[i];
+	for (uint32_t i = 0; i < w->nr; i++)
+		index_entry_put(&w->e[i], p + INDEX_HEAD + (size_t)i * ENTRY_BYTES);
+}
 
-		put_le32(q, E_BLOCK, e->block);
-		put_le32(q, E_KIND, e->kind); /* and the padding behind it */
-		put_le32(q, E_OFF, e->off);
-		put_le32(q, E_CLEN, e->clen);
-		memcpy(q + E_SHA256, e->sha256, SHA256_LEN);
+int pack_writer_name(struct pack_writer *w)
+{
+	struct hash_stream *h = hash_stream_new();
+	uint8_t sum[SHA256_LEN], p[INDEX_HEAD] = {0};
+
+	if (!h)
+		return -ENOMEM;
+	memset(w->pack_id, 0, PACK_ID_LEN);
+	head_put(w, p, INDEX_MAGIC);
+	put_le32(p, H_NR, w->nr);
+	hash_stream_add(h, p, INDEX_HEAD);
+	for (uint32_t i = 0; i < w->nr; i++) {
+		index_entry_put(&w->e[i], p);
+		hash_stream_add(h, p, ENTRY_BYTES);
 	}
+	hash_stream_end(h, sum);
+	memcpy(w->pack_id, sum, PACK_ID_LEN);
+	head_put(w, w->buf, HEAD_MAGIC);
+	put_le64(w->buf, H_SUM, hash_xxh3(w->buf, H_SUM));
+	return 0;
 }
 
 int pack_writer_finish(struct pack_writer *w, const void **buf, size_t *len,

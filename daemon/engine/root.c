@@ -66,7 +66,8 @@ static int root_check(const struct root *r, struct fmt_err *e)
 	if (!owner_ok(r->owner))
 		return fmt_fail(e, -EBADMSG, "root: owner has illegal characters or length");
 	if (strnlen(r->source, sizeof(r->source)) == sizeof(r->source) ||
-	    (r->source[0] && snapshot_ref_parse(r->source, NULL, NULL)))
+	    (r->source[0] && snapshot_ref_parse(r->source, NULL, NULL) &&
+	     base_ref_parse(r->source, NULL)))
 		return fmt_fail(e, -EBADMSG, "root: source '%.*s'", SNAPSHOT_REF_MAX - 1,
 				r->source);
 	return manifest_ref_check(&r->manifest, "root", e);

@@ -46,8 +46,11 @@ int snapshot_ref_parse(const char *ref, char *name, uint64_t *seq)
 
 void snapshot_ref_format(const char *name, uint64_t seq, char ref[SNAPSHOT_REF_MAX])
 {
-	snprintf(ref, SNAPSHOT_REF_MAX, "%.*s@%llu", GFS_NAME_MAX - 1, name,
-		 (unsigned long long)seq);
+	if (!seq)
+		snprintf(ref, SNAPSHOT_REF_MAX, "image:%.*s", GFS_NAME_MAX - 1, name);
+	else
+		snprintf(ref, SNAPSHOT_REF_MAX, "%.*s@%llu", GFS_NAME_MAX - 1, name,
+			 (unsigned long long)seq);
 }
 
 void snapshot_key(const char *name, uint64_t seq, char *key, size_t len)

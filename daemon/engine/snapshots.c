@@ -266,7 +266,10 @@ struct snapshot_check *snapshot_check_start(struct engine *e, const struct snaps
 		return NULL;
 	*ck = (struct snapshot_check){
 		.e = e, .s = s, .etag = etag, .deadline_ns = deadline_ns, .op_id = op_id};
-	snapshot_key(s->name, s->seq, key, sizeof(key));
+	if (s->seq)
+		snapshot_key(s->name, s->seq, key, sizeof(key));
+	else
+		base_key(s->name, key, sizeof(key));
 	ck->head = object_read_start(e, STORE_HEAD, key, volume, deadline_ns, op_id);
 	if (ck->head)
 		return ck;
@@ -294,6 +297,7 @@ int snapshot_check_finish(struct snapshot_check *ck, struct fmt_err *err)
 {
 	const struct snapshot *s = ck->s;
 	struct snapshot cur;
+	char ref[SNAPSHOT_REF_MAX];
 	int res = object_read_finish(ck->head, ck->deadline_ns, NULL, head_use, ck, err);
 
 	ck->head = NULL;
@@ -305,8 +309,8 @@ int snapshot_check_finish(struct snapshot_check *ck, struct fmt_err *err)
 	}
 	if (res == -ENOENT) {
 		snapshot_forget(ck->e, s->name, s->seq);
-		fmt_fail(err, res, "snapshot %s@%llu was deleted meanwhile", s->name,
-			 (unsigned long long)s->seq);
+		snapshot_ref_format(s->name, s->seq, ref);
+		fmt_fail(err, res, "%s, was deleted meanwhile", ref);
 	}
 	snapshot_check_cancel(ck);
 	return res;

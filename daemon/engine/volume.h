@@ -18,7 +18,8 @@ struct volume_def {
 	const char *name;
 	uint64_t size_bytes;         /* with `from` 0 = the same, and no smaller */
 	uint32_t block_bytes;        /* 0 = default; with `from` 0 or the same */
-	const struct snapshot *from; /* a fork of that; NULL: all zeros */
+	const struct snapshot *from; /* a fork of that, or of an image (base_source()); NULL: all
+					zeros */
 	bool partitions;
 	bool read_only;
 };
@@ -116,6 +117,31 @@ struct snapshot_entry {
 /* All snapshots of volumes that had this name, by seq; malloc'ed, the caller frees. */
 int snapshot_list(struct engine *e, const char *name, uint64_t op_id, struct snapshot_entry **out,
 		  size_t *nr, struct fmt_err *err) __must_check;
+
+/* ---- base images ---- */
+
+/* GET, parse, compare with its name. */
+int base_load(struct engine *e, const char *name, uint64_t op_id, struct base *out,
+	      struct fmt_err *err) __must_check;
+/*
+ * PUT it unless the name is taken. 0: written, or, with *there, an image that reads the same has
+ * the name (*b is that one then); -EEXIST: another has it; -ETIMEDOUT: not definite, the same call
+ * again is safe.
+ */
+int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id,
+	      struct fmt_err *err) __must_check;
+/* 0 also if absent. Nothing but the image's name is deleted: what it names may be named by others.
+ */
+int base_delete(struct engine *e, const char *name, uint64_t op_id,
+		struct fmt_err *err) __must_check;
+
+struct base_entry {
+	struct base b; /* with `error` only name is filled */
+	int error;     /* 0; -EBADMSG, -ENODATA, -EPROTONOSUPPORT: it cannot be understood */
+};
+/* All images by name; malloc'ed, the caller frees. */
+int base_list(struct engine *e, uint64_t op_id, struct base_entry **out, size_t *nr,
+	      struct fmt_err *err) __must_check;
 
 /* ---- open volumes ---- */
 

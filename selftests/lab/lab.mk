@@ -21,7 +21,7 @@ lab_run = $(LAB)/lab.py --build $(B) $(if $(T),--tests '$(T)') $(if $(HOST),--ho
 	$(if $(CPUS),--cpus $(CPUS)) $(if $(MEM),--mem $(MEM)) $(if $(FULL),--full) \
 	$(if $(STORE),--store $(STORE)) $(if $(KEEP),--keep) $(if $(filter 1,$(V)),--verbose) $(if $(SEED),--seed $(SEED))
 
-.PHONY: lab lab-deps lab-check lab-list lab-kernels lab-selftest
+.PHONY: integrity lab lab-deps lab-check lab-list lab-kernels lab-selftest
 # All that a run needs, so that several runs can share the build.
 lab-deps: $(LAB_DEPS)
 lab: $(LAB_DEPS)
@@ -30,6 +30,12 @@ lab: $(LAB_DEPS)
 lab-check: $(LAB_DEPS)
 	$(Q)bad=; for k in $(LAB_CHECK_KERNELS); do \
 		$(lab_run) --kernel $$k --json $(B)/lab/result-$$k.json || bad="$$bad $$k"; \
+	done; [ -z "$$bad" ] || { echo "failed on:$$bad"; exit 1; }
+# What is read is what was written, at full sizes.
+integrity: $(LAB_DEPS)
+	$(Q)bad=; for k in $(LAB_CHECK_KERNELS); do \
+		$(LAB)/lab.py --build $(B) --full --tests integrity $(if $(STORE),--store $(STORE)) \
+			--kernel $$k --json $(B)/lab/integrity-$$k.json || bad="$$bad $$k"; \
 	done; [ -z "$$bad" ] || { echo "failed on:$$bad"; exit 1; }
 lab-list:
 	$(Q)$(LAB)/lab.py --list

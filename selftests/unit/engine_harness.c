@@ -79,10 +79,15 @@ static int remove_one(const char *path, const struct stat *st __unused, int type
 	return remove(path);
 }
 
+void harness_remove_all(const char *dir)
+{
+	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 void harness_fini(struct harness *h)
 {
 	assert_null(h->e);
-	nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	harness_remove_all(h->dir);
 }
 
 void harness_start(struct harness *h)

@@ -27,6 +27,8 @@ void harness_init(struct harness *h);
 void harness_needs_store_dir(void);
 /* Removes the directory; everything must be closed. */
 void harness_fini(struct harness *h);
+/* rm -r */
+void harness_remove_all(const char *dir);
 /* Another host on the same store: fresh cache directory `name`, own store handle. */
 void harness_host(struct harness *h, const struct harness *of, const char *name);
 
