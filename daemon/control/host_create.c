@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/gc.h"
 #include "lib/log.h"
 #include "lib/step.h"
 
@@ -32,6 +33,7 @@ struct creation {
 	const struct source *src; /* NULL: no fork, or not said */
 	struct volume_def def;    /* `asked`, with the source's snapshot and what follows from it */
 	struct snapshot snap;
+	uint64_t until_ns; /* of a fork: when its root is sent at the latest, see engine/gc.h */
 };
 
 static bool def_equal(const struct volume_def *d, const struct root *r)
@@ -346,10 +348,12 @@ static int source_find(struct host_vol *vol, struct creation *c, uint64_t op_id,
 	struct root root;
 	int r = 0;
 
-	if (!c->src->volume)
+	if (!c->src->volume) {
+		c->until_ns = gc_window_end(h->e);
 		r = snapshot_load(h->e, c->src->name, c->src->seq, op_id, &c->snap, &fe);
-	else if (!c->snap.seq)
+	} else if (!c->snap.seq) {
 		r = -ENOENT; /* the fork was there before, so none was made */
+	}
 	if (r == -ENOENT && !root_load(h->e, d->name, op_id, &root, NULL, &fe) &&
 	    !pending_matches(h, &root)) {
 		r = check_existing(c, &root, err);
@@ -408,6 +412,13 @@ static int create_owned(struct host_vol *vol, struct creation *c, uint64_t op_id
 		r = source_find(vol, c, op_id, err);
 	if (r < 0)
 		return r;
+	if (!r && c->src && now_ns() >= c->until_ns)
+		return op_fail(err, OP_FAULT_BUSY, ETIME,
+			       "volume %s: its source was read more than a quarter of gc.grace_s "
+			       "ago; try again",
+			       d->name);
+	if (c->src)
+		deadline = MIN(deadline, c->until_ns);
 	again = !r;
 	for (int round = 0; again && round < CREATE_ROUNDS; round++)
 		r = create_round(vol, c, deadline, op_id, &again, err);
@@ -493,6 +504,7 @@ static int source_snapshot(struct host *h, struct creation *c, uint64_t op_id, s
 	if (!r || err->fault != OP_FAULT_MISSING)
 		return r;
 	snprintf(tag, sizeof(tag), "fork %.110s", c->asked->name);
+	c->until_ns = gc_window_end(h->e);
 	return host_snapshot(h, c->src->name, tag, FORK_UPLOAD_NS, op_id, &c->snap, err);
 }
 

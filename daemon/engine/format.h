@@ -89,6 +89,13 @@ int snapshot_ref_parse(const char *ref, char *name, uint64_t *seq) __must_check;
 /* The same as text, without leading zeros. */
 void snapshot_ref_format(const char *name, uint64_t seq, char ref[SNAPSHOT_REF_MAX]);
 
+/*
+ * Of any object that names a manifest, root, snapshot or image: which; ref->id is "" if it names
+ * none. Errors as of their parsers.
+ */
+int holder_parse(const char *json, size_t len, struct manifest_ref *ref,
+		 struct fmt_err *e) __must_check;
+
 /* ---- manifest: manifests/UUID/ID, write-once, flattened ---- */
 
 /* One pack that holds blocks of one chunk. Entries are sorted by chunk; within one chunk newest
