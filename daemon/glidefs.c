@@ -8,8 +8,10 @@
 #include "cli/cli.h"
 #include "engine/format.h"
 
-static const char *const arg_names[] = {
-	[CLI_NOTHING] = "", [CLI_VOLUME] = "NAME", [CLI_SNAPSHOT] = "NAME@SEQ"};
+static const char *const arg_names[] = {[CLI_NOTHING] = "",
+					[CLI_VOLUME] = "NAME",
+					[CLI_SNAPSHOT] = "NAME@SEQ",
+					[CLI_MAYBE_VOLUME] = "[NAME]"};
 
 static const struct cli_command commands[] = {
 	{"create", CLI_VOLUME,
@@ -34,6 +36,10 @@ static const struct cli_command commands[] = {
 	 cmd_snapshot_rm},
 	{"takeover", CLI_VOLUME, CLI_OPT_FORCE,
 	 "seize a volume from another host, which loses what it has not uploaded", cmd_takeover},
+	{"gc", CLI_NOTHING, CLI_OPT_GC,
+	 "delete packs and manifests of the store that nothing names any more", cmd_gc},
+	{"scrub", CLI_MAYBE_VOLUME, CLI_OPT_RATE,
+	 "verify every block that a volume, or all of them, have in the store", cmd_scrub},
 	{"doctor", CLI_NOTHING, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
 	 cmd_doctor},
 	{"health", CLI_NOTHING, 0, "is the daemon ready? (exit status 0)", cmd_health},
@@ -49,7 +55,11 @@ enum {
 	O_HOST,
 	O_TOKEN,
 	O_TAG,
-	O_FROM
+	O_FROM,
+	O_DRY_RUN,
+	O_GRACE,
+	O_MAX_DELETE,
+	O_RATE
 };
 
 static const struct {
@@ -74,6 +84,11 @@ static const struct {
 	{"timeout", "SECONDS", "give up after this (default 600)", O_TIMEOUT, CLI_OPT_TIMEOUT},
 	{"from", "SOURCE", "volume:NAME or snapshot:NAME@SEQ", O_FROM, CLI_OPT_FROM},
 	{"tag", "TEXT", "a note kept with the snapshot", O_TAG, CLI_OPT_TAG},
+	{"dry-run", NULL, "only tell what would be done", O_DRY_RUN, CLI_OPT_GC},
+	{"grace", "SECONDS", "grace period (default and least: gc.grace_s of the daemon)", O_GRACE,
+	 CLI_OPT_GC},
+	{"max-delete", "N", "delete no more objects than this", O_MAX_DELETE, CLI_OPT_GC},
+	{"rate", "SIZE", "read no more than this each second", O_RATE, CLI_OPT_RATE},
 	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR,
 	 CLI_OPT_CACHE_DIR},
 };
@@ -123,7 +138,7 @@ static int complete(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (!options[i].mask || (cmd && cmd->opts & options[i].mask))
 			printf("--%s\n", options[i].name);
-	if (cmd && cmd->arg == CLI_VOLUME)
+	if (cmd && (cmd->arg == CLI_VOLUME || cmd->arg == CLI_MAYBE_VOLUME))
 		puts("NAME");
 	return CLI_OK;
 }
@@ -175,6 +190,21 @@ static int option_set(struct cli *c, int val, const char *arg)
 	case O_TAG:
 		c->tag = arg;
 		return 0;
+	case O_DRY_RUN:
+		c->dry_run = true;
+		return 0;
+	case O_GRACE:
+	case O_MAX_DELETE:
+		n = *arg && strspn(arg, "0123456789") == strlen(arg) ? strtoul(arg, NULL, 10) : 0;
+		if (n < 1 || n > 1000000000)
+			return bad_usage(val == O_GRACE ? "--grace is \"%s\": a number of seconds"
+							: "--max-delete is \"%s\": a number",
+					 arg);
+		*(val == O_GRACE ? &c->grace : &c->max_delete) = arg;
+		return 0;
+	case O_RATE:
+		c->rate = arg;
+		return 0;
 	case O_CACHE_DIR:
 		c->cache_dir = arg;
 		return 0;
@@ -213,11 +243,11 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 	}
 	if (nr > (cmd->arg ? 1 : 0))
 		return bad_usage("unexpected argument \"%s\"", args[nr - 1]);
-	if (cmd->arg && !nr)
+	if (cmd->arg && cmd->arg != CLI_MAYBE_VOLUME && !nr)
 		return bad_usage(cmd->arg == CLI_SNAPSHOT ? "%s needs a snapshot, NAME@SEQ"
 							  : "%s needs the NAME of a volume",
 				 cmd->name);
-	c->name = cmd->arg ? args[0] : NULL;
+	c->name = cmd->arg && nr ? args[0] : NULL;
 	if (cmd->arg == CLI_SNAPSHOT) {
 		if (snapshot_ref_parse(args[0], name, &c->seq))
 			return bad_usage("\"%s\" is not a snapshot, NAME@SEQ", args[0]);

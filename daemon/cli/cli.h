@@ -33,6 +33,8 @@ enum cli_exit {
 #define CLI_OPT_CACHE_DIR  (1u << 6)
 #define CLI_OPT_TAG        (1u << 7)
 #define CLI_OPT_FROM       (1u << 8)
+#define CLI_OPT_GC         (1u << 9)
+#define CLI_OPT_RATE       (1u << 10)
 
 struct cli {
 	const char *socket;
@@ -43,10 +45,12 @@ struct cli {
 	const char *size, *block, *cache_dir, *tag, *from;
 	bool partitions, read_only, force;
 	unsigned int timeout_s; /* 0 = not given */
+	bool dry_run;
+	const char *grace, *max_delete, *rate; /* numbers, or NULL */
 };
 
 /* What a subcommand takes besides options. */
-enum cli_arg { CLI_NOTHING, CLI_VOLUME, CLI_SNAPSHOT };
+enum cli_arg { CLI_NOTHING, CLI_VOLUME, CLI_SNAPSHOT, CLI_MAYBE_VOLUME };
 
 struct cli_command {
 	const char *name;
@@ -69,6 +73,8 @@ int cmd_takeover(const struct cli *c);
 int cmd_snapshot(const struct cli *c);
 int cmd_snapshots(const struct cli *c);
 int cmd_snapshot_rm(const struct cli *c);
+int cmd_gc(const struct cli *c);
+int cmd_scrub(const struct cli *c);
 int cmd_doctor(const struct cli *c);
 int cmd_health(const struct cli *c);
 
