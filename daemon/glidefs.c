@@ -18,6 +18,7 @@ static const struct {
 	[CLI_SNAPSHOT] = {"NAME@SEQ", 1, "%s needs a snapshot, NAME@SEQ"},
 	[CLI_IMAGE] = {"NAME", 1, "%s needs the NAME of an image"},
 	[CLI_FILE_IMAGE] = {"FILE NAME", 2, "%s needs a FILE (- is standard input) and a NAME"},
+	[CLI_MAYBE_VOLUME] = {"[NAME]", 1, NULL},
 	[CLI_SOURCE_FILE] = {"SOURCE FILE", 2,
 			     "%s needs volume:NAME, snapshot:NAME@SEQ or image:NAME, and a FILE (- "
 			     "is standard output)"},
@@ -57,6 +58,10 @@ static const struct cli_command commands[] = {
 	 "seize a volume from another host, which loses what it has not uploaded", cmd_takeover},
 	{"promote", CLI_VOLUME, 0, "make a read-only volume writable, while it is detached",
 	 cmd_promote},
+	{"gc", CLI_NOTHING, CLI_OPT_GC,
+	 "delete packs and manifests of the store that nothing names any more", cmd_gc},
+	{"scrub", CLI_MAYBE_VOLUME, CLI_OPT_RATE,
+	 "verify every block that a volume, or all of them, have in the store", cmd_scrub},
 	{"doctor", CLI_NOTHING, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
 	 cmd_doctor},
 	{"health", CLI_NOTHING, 0, "is the daemon ready? (exit status 0)", cmd_health},
@@ -74,7 +79,11 @@ enum {
 	O_TAG,
 	O_FROM,
 	O_CONFIG,
-	O_FORMAT
+	O_FORMAT,
+	O_DRY_RUN,
+	O_GRACE,
+	O_MAX_DELETE,
+	O_RATE
 };
 
 static const struct {
@@ -103,6 +112,11 @@ static const struct {
 	{"timeout", "SECONDS", "give up after this (default 600)", O_TIMEOUT, CLI_OPT_TIMEOUT},
 	{"from", "SOURCE", "volume:NAME, snapshot:NAME@SEQ or image:NAME", O_FROM, CLI_OPT_FROM},
 	{"tag", "TEXT", "a note kept with the snapshot", O_TAG, CLI_OPT_TAG},
+	{"dry-run", NULL, "only tell what would be done", O_DRY_RUN, CLI_OPT_GC},
+	{"grace", "SECONDS", "grace period (default and least: gc.grace_s of the daemon)", O_GRACE,
+	 CLI_OPT_GC},
+	{"max-delete", "N", "delete no more objects than this", O_MAX_DELETE, CLI_OPT_GC},
+	{"rate", "SIZE", "read no more than this each second", O_RATE, CLI_OPT_RATE},
 	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR,
 	 CLI_OPT_CACHE_DIR},
 };
@@ -152,7 +166,7 @@ static int complete(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (!options[i].mask || (cmd && cmd->opts & options[i].mask))
 			printf("--%s\n", options[i].name);
-	if (cmd && cmd->arg == CLI_VOLUME)
+	if (cmd && (cmd->arg == CLI_VOLUME || cmd->arg == CLI_MAYBE_VOLUME))
 		puts("NAME");
 	return CLI_OK;
 }
@@ -204,6 +218,21 @@ static int option_set(struct cli *c, int val, const char *arg)
 	case O_TAG:
 		c->tag = arg;
 		return 0;
+	case O_DRY_RUN:
+		c->dry_run = true;
+		return 0;
+	case O_GRACE:
+	case O_MAX_DELETE:
+		n = *arg && strspn(arg, "0123456789") == strlen(arg) ? strtoul(arg, NULL, 10) : 0;
+		if (n < 1 || n > 1000000000)
+			return bad_usage(val == O_GRACE ? "--grace is \"%s\": a number of seconds"
+							: "--max-delete is \"%s\": a number",
+					 arg);
+		*(val == O_GRACE ? &c->grace : &c->max_delete) = arg;
+		return 0;
+	case O_RATE:
+		c->rate = arg;
+		return 0;
 	case O_CACHE_DIR:
 		c->cache_dir = arg;
 		return 0;
@@ -250,7 +279,7 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 	}
 	if (nr > arg_kinds[cmd->arg].nr)
 		return bad_usage("unexpected argument \"%s\"", args[nr - 1]);
-	if (nr < arg_kinds[cmd->arg].nr)
+	if (nr < arg_kinds[cmd->arg].nr && arg_kinds[cmd->arg].missing)
 		return bad_usage(arg_kinds[cmd->arg].missing, cmd->name);
 	if (cmd->arg == CLI_FILE_IMAGE) {
 		c->file = args[0];
@@ -258,7 +287,7 @@ static int run(const struct cli_command *cmd, struct cli *c, unsigned int given,
 	} else if (cmd->arg == CLI_SOURCE_FILE) {
 		c->source = args[0];
 		c->file = args[1];
-	} else if (cmd->arg) {
+	} else if (nr) {
 		c->name = args[0];
 	}
 	if (cmd->arg == CLI_SNAPSHOT) {

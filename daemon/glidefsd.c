@@ -177,6 +177,7 @@ static int engine_start(struct daemon *d)
 	ec.min_free_bytes = c->min_free_bytes;
 	ec.space_wait_ns = c->space_wait_s * NSEC_PER_SEC;
 	ec.store_timeout_ns = c->store_timeout_s * NSEC_PER_SEC;
+	ec.gc_grace_ns = c->gc_grace_s * NSEC_PER_SEC;
 	ec.io_slow_ns = c->slow_ms == UINT64_MAX ? UINT64_MAX : c->slow_ms * NSEC_PER_MSEC;
 	ec.prefetch_blocks = (uint32_t)c->prefetch_blocks;
 	ec.zstd_level = (int)c->zstd_level;
@@ -225,6 +226,8 @@ static int control_start(struct daemon *d)
 		.creates = (unsigned int)c->api_threads,
 		.reap_ns = c->pending_reap_s * NSEC_PER_SEC,
 		.forget_ns = c->pending_forget_s * NSEC_PER_SEC,
+		.gc_interval_ns = c->gc_interval_s * NSEC_PER_SEC,
+		.gc_max_delete = c->gc_max_delete,
 		.on_ready = on_ready,
 	};
 	const struct api_config ac = {

@@ -35,6 +35,8 @@ enum cli_exit {
 #define CLI_OPT_FROM       (1u << 8)
 #define CLI_OPT_CONFIG     (1u << 9)
 #define CLI_OPT_FORMAT     (1u << 10)
+#define CLI_OPT_GC         (1u << 11)
+#define CLI_OPT_RATE       (1u << 12)
 
 struct cli {
 	const char *socket;
@@ -46,10 +48,20 @@ struct cli {
 	const char *size, *block, *cache_dir, *tag, *from, *config, *format;
 	bool partitions, read_only, force;
 	unsigned int timeout_s; /* 0 = not given */
+	bool dry_run;
+	const char *grace, *max_delete, *rate; /* numbers, or NULL */
 };
 
 /* What a subcommand takes besides options. */
-enum cli_arg { CLI_NOTHING, CLI_VOLUME, CLI_SNAPSHOT, CLI_IMAGE, CLI_FILE_IMAGE, CLI_SOURCE_FILE };
+enum cli_arg {
+	CLI_NOTHING,
+	CLI_VOLUME,
+	CLI_SNAPSHOT,
+	CLI_IMAGE,
+	CLI_FILE_IMAGE,
+	CLI_SOURCE_FILE,
+	CLI_MAYBE_VOLUME
+};
 
 struct cli_command {
 	const char *name;
@@ -77,6 +89,8 @@ int cmd_bless(const struct cli *c);
 int cmd_export_image(const struct cli *c);
 int cmd_images(const struct cli *c);
 int cmd_image_rm(const struct cli *c);
+int cmd_gc(const struct cli *c);
+int cmd_scrub(const struct cli *c);
 int cmd_doctor(const struct cli *c);
 int cmd_health(const struct cli *c);
 

@@ -88,6 +88,7 @@ static int session_open(const struct cli *c, struct session *s, struct fmt_err *
 	ec.cache_dir = NULL;
 	ec.host_id = "";
 	ec.store_timeout_ns = s->cfg.store_timeout_s * NSEC_PER_SEC;
+	ec.gc_grace_ns = s->cfg.gc_grace_s * NSEC_PER_SEC;
 	ec.zstd_level = (int)s->cfg.zstd_level;
 	ec.prefetch_blocks = (uint32_t)s->cfg.prefetch_blocks;
 	r = engine_create(&ec, s->store, &s->e);

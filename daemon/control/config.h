@@ -38,6 +38,8 @@ struct config {
 	uint64_t store_timeout_s, slow_ms /* UINT64_MAX = off */, prefetch_blocks, workers;
 	/* [ublk] */
 	uint64_t queues, depth, command_timeout_s;
+	/* [gc] */
+	uint64_t gc_grace_s, gc_interval_s, gc_max_delete;
 	/* [udev] */
 	uint64_t udev_install /* bool */, udev_wait_ms;
 };

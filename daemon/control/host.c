@@ -415,6 +415,8 @@ static void host_free(struct host *h)
 		close(h->pending_fd);
 	if (h->volumes_fd >= 0)
 		close(h->volumes_fd);
+	pthread_cond_destroy(&h->gc.cond);
+	pthread_mutex_destroy(&h->gc.lock);
 	pthread_cond_destroy(&h->cond);
 	pthread_mutex_destroy(&h->lock);
 	free(h->host_id);
@@ -437,6 +439,9 @@ int host_create(const struct host_config *c, struct engine *e, struct ublk_host 
 	h->state_fd = h->pending_fd = h->volumes_fd = -1;
 	pthread_mutex_init(&h->lock, NULL);
 	cond_init_mono(&h->cond);
+	pthread_mutex_init(&h->gc.lock, NULL);
+	cond_init_mono(&h->gc.cond);
+	h->gc.progress.phase = "";
 	list_init(&h->pendings);
 	for (unsigned int i = 0; i < HOST_BUCKETS; i++)
 		list_init(&h->bucket[i]);
@@ -459,12 +464,19 @@ int host_create(const struct host_config *c, struct engine *e, struct ublk_host 
 		return r;
 	}
 	h->maintenance_started = true;
+	r = host_gc_start(h);
+	if (r) {
+		snprintf(err->msg, sizeof(err->msg), "collector's thread: %s", strerror(-r));
+		host_destroy(h);
+		return r;
+	}
 	*out = h;
 	return 0;
 }
 
 void host_stop(struct host *h)
 {
+	host_gc_stop(h);
 	SCOPED_LOCK(&h->lock);
 
 	h->stopping = true;
@@ -476,6 +488,7 @@ void host_destroy(struct host *h)
 	struct host_vol *vol;
 
 	host_stop(h);
+	host_gc_join(h);
 	pthread_join(h->maintenance, NULL);
 	pthread_mutex_lock(&h->lock);
 	while (h->jobs)

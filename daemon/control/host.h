@@ -9,6 +9,8 @@
 #ifndef GFS_CONTROL_HOST_H
 #define GFS_CONTROL_HOST_H
 
+#include "engine/gc.h"
+#include "engine/scrub.h"
 #include "engine/volume.h"
 #include "lib/pool.h"
 #include "ublk/device.h"
@@ -39,6 +41,8 @@ struct host_config {
 	uint64_t create_timeout_ns;  /* how long a create's PUT is retried */
 	unsigned int creates;        /* at once, 0: 8; no fewer than requests, or names wait */
 	uint64_t reap_ns, forget_ns; /* of pending records, see config.c */
+	uint64_t gc_interval_ns;     /* between runs of the collector in the background; 0 = none */
+	uint64_t gc_max_delete;      /* of such a run; 0 = no limit */
 	/* Called once, on any thread, when each known volume was tried; may be NULL. */
 	void (*on_ready)(void *arg, unsigned int attached, unsigned int failed);
 	void *on_ready_arg;
@@ -159,6 +163,37 @@ int host_list(struct host *h, uint64_t op_id,
 /* This host's volumes only; fn runs under the registry lock and must not block. Never blocks
  * itself. */
 void host_each(struct host *h, void (*fn)(const struct host_volume_info *v, void *arg), void *arg);
+
+/*
+ * A run of the collector over the whole store. grace_s 0: as configured. One at a time on this
+ * host, else busy. `out` tells what was done, also after an error.
+ */
+int host_gc(struct host *h, const struct gc_params *p, uint64_t op_id, struct gc_report *out,
+	    struct op_err *err) __must_check;
+
+/* Verify what a volume, or all, have in the store. One at a time on this host, else busy. */
+int host_scrub(struct host *h, const struct scrub_params *p, uint64_t op_id,
+	       struct scrub_report *out, struct op_err *err) __must_check;
+struct host_scrub_status {
+	bool running;
+	struct scrub_progress progress;
+	uint64_t runs, bad_total; /* since the start */
+};
+/* Never blocks. */
+void host_scrub_status_read(struct host *h, struct host_scrub_status *out);
+
+struct host_gc_status {
+	const char *phase; /* of the run that goes on, NULL = none; a string that lasts */
+	uint64_t seen, deleted;
+	uint64_t runs, failures; /* since the start */
+	struct gc_report last;   /* of the last run that ended */
+	uint64_t last_end_s;     /* seconds since 1970, 0 = none */
+	bool last_dry;
+	char last_error[400]; /* "" = it succeeded */
+	uint64_t deleted_total, deleted_bytes_total;
+};
+/* Never blocks. */
+void host_gc_status_read(struct host *h, struct host_gc_status *out);
 
 struct host_summary {
 	bool ready; /* each known volume was tried, and none fails for a passing reason */

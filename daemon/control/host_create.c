@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/gc.h"
 #include "lib/log.h"
 #include "lib/step.h"
 
@@ -35,6 +36,7 @@ struct creation {
 	struct volume_def def;    /* `asked`, with the source's snapshot and what follows from it */
 	struct snapshot snap;     /* of a volume: seq 0 until it is made; or an image */
 	char etag[STORE_ETAG_MAX]; /* of its object, "" = not known */
+	uint64_t until_ns; /* of a fork: when its root is sent at the latest, see engine/gc.h */
 };
 
 static bool def_equal(const struct volume_def *d, const struct root *r)
@@ -419,7 +421,12 @@ static int source_find(struct host_vol *vol, struct creation *c, uint64_t op_id,
 	struct host *h = vol->h;
 	struct fmt_err fe = {{0}};
 	struct root root;
-	int r = source_load(h, c, op_id, &fe);
+	int r;
+
+	/* What is known of it may be old: create_round asks the store within this window. */
+	if (c->src->kind != SOURCE_VOLUME)
+		c->until_ns = gc_window_end(h->e);
+	r = source_load(h, c, op_id, &fe);
 
 	if (r == -ENOENT && !root_load(h->e, d->name, op_id, &root, NULL, &fe) &&
 	    !pending_matches(h, &root)) {
@@ -474,6 +481,13 @@ static int create_owned(struct host_vol *vol, struct creation *c, uint64_t op_id
 		r = source_find(vol, c, op_id, err);
 	if (r < 0)
 		return r;
+	if (!r && c->src && now_ns() >= c->until_ns)
+		return op_fail(err, OP_FAULT_BUSY, ETIME,
+			       "volume %s: its source was read more than a quarter of gc.grace_s "
+			       "ago; try again",
+			       d->name);
+	if (!r && c->src)
+		deadline = MIN(deadline, c->until_ns);
 	again = !r;
 	for (int round = 0; again && round < CREATE_ROUNDS; round++)
 		r = create_round(vol, c, deadline, op_id, &again, err);
@@ -571,6 +585,7 @@ static int source_snapshot(struct host *h, struct creation *c, uint64_t op_id, s
 	if (!r || err->fault != OP_FAULT_MISSING)
 		return r;
 	snprintf(tag, sizeof(tag), "fork %.110s", c->asked->name);
+	c->until_ns = gc_window_end(h->e);
 	return host_snapshot(h, c->src->name, tag, FORK_UPLOAD_NS, op_id, &c->snap, err);
 }
 

@@ -60,8 +60,25 @@ struct pending {
 	uint64_t due_ns, forget_at_ns;
 };
 
+/* host_gc.c; under its own lock but for what is atomic. */
+struct host_gc {
+	pthread_mutex_t lock;
+	pthread_cond_t cond; /* stop */
+	pthread_t thread;    /* of the background mode */
+	bool started, running;
+	bool stop; /* atomic too: cancels a run */
+	struct gc_progress progress;
+	struct host_gc_status status;
+
+	/* Of scrub. */
+	bool scrubbing;
+	struct scrub_progress scrub_progress;
+	uint64_t scrub_runs, scrub_bad;
+};
+
 struct host {
 	struct host_config cfg;
+	struct host_gc gc;
 	char *host_id, *cache_dir;
 	struct engine *e;
 	struct ublk_host *u;
@@ -187,6 +204,13 @@ int vol_grow(struct host_vol *vol, uint64_t size_bytes, uint64_t op_id,
 	     struct op_err *err) __must_check;
 /* After a device was recovered: its volume may have grown meanwhile. */
 void vol_device_follow(struct host_vol *vol, struct ublk_dev *dev, uint64_t op_id);
+
+/* ---- host_gc.c ---- */
+int host_gc_start(struct host *h) __must_check;
+/* Cancels what runs. */
+void host_gc_stop(struct host *h);
+/* After that, when no request runs. */
+void host_gc_join(struct host *h);
 
 /* ---- host_recover.c ---- */
 void recover_retry_due(struct host *h, uint64_t *next_ns); /* maintenance thread, under lock */

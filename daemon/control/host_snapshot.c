@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/gc.h"
 #include "lib/log.h"
 
 /* Of a volume that is only in the store: nobody has anything of it that is not uploaded. */
@@ -15,6 +16,7 @@ static int snapshot_unowned(struct host_vol *vol, const char *tag, uint64_t op_i
 			    struct snapshot *out, struct op_err *err)
 {
 	struct host *h = vol->h;
+	uint64_t until_ns = gc_window_end(h->e);
 	struct fmt_err fe = {{0}};
 	struct root root;
 	int r = root_load(h->e, vol->name, op_id, &root, NULL, &fe);
@@ -31,7 +33,7 @@ static int snapshot_unowned(struct host_vol *vol, const char *tag, uint64_t op_i
 			       "volume %s is owned by host %s and not attached here; make the "
 			       "snapshot there",
 			       vol->name, root.owner);
-	r = snapshot_write(h->e, &root, tag, op_id, out, &fe);
+	r = snapshot_write(h->e, &root, tag, until_ns, op_id, out, &fe);
 	return r ? op_fail_engine(err, r, "writing its snapshot", vol->name, &fe) : 0;
 }
 

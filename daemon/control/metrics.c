@@ -239,6 +239,36 @@ static void print_host(FILE *f, struct host *h)
 	fprintf(f, "glidefs_pending_creates %u\n", s.pending);
 }
 
+#define GC(n, t, field, h)                                                       \
+	{                                                                        \
+		"glidefs_gc_" n, t, h, offsetof(struct host_gc_status, field), 0 \
+	}
+/* clang-format off */
+static const struct metric gc_metrics[] = {
+	GC("runs_total", "counter", runs, "Runs of garbage collection by this host."),
+	GC("failures_total", "counter", failures, "Of these, failed."),
+	GC("deleted_objects_total", "counter", deleted_total, "Packs and manifests deleted by this host."),
+	GC("deleted_bytes_total", "counter", deleted_bytes_total, "Bytes of these."),
+	GC("last_end_seconds", "gauge", last_end_s, "When the last run ended, seconds since 1970; 0 = none."),
+	GC("live_bytes", "gauge", last.live_bytes, "Bytes of packs and manifests in use, as of the last run."),
+	GC("waiting_objects", "gauge", last.waiting, "Packs and manifests waiting for their grace period then."),
+};
+/* clang-format on */
+
+static void print_gc(FILE *f, struct host *h)
+{
+	struct host_gc_status s;
+
+	host_gc_status_read(h, &s);
+	for (size_t i = 0; i < ARRAY_SIZE(gc_metrics); i++) {
+		const struct metric *m = &gc_metrics[i];
+
+		head(f, m->name, m->type, m->help);
+		fprintf(f, "%s", m->name);
+		print_value(f, m, field(&s, m));
+	}
+}
+
 static void print_store(FILE *f, const struct store *store)
 {
 	struct store_s3_stats s;
@@ -277,6 +307,7 @@ char *metrics_text(struct host *h, struct engine *e, size_t *len)
 		print_value(f, m, field(&es, m));
 	}
 	print_store(f, engine_store(e));
+	print_gc(f, h);
 	head(f, "glidefs_dirty_limit_bytes", "gauge",
 	     "Limit of glidefs_dirty_bytes (cache.host_max_bytes); 0 = none.");
 	fprintf(f, "glidefs_dirty_limit_bytes %llu\n",

@@ -472,6 +472,179 @@ static void promote_export(struct api_request *req)
 		respond_volume(req, 200);
 }
 
+struct gc_body {
+	bool dry_run;
+	uint64_t grace_s, max_delete;
+};
+
+static const struct json_in_field gc_fields[] = {
+	{.name = "dry_run", .type = JSON_IN_BOOL, .offset = offsetof(struct gc_body, dry_run)},
+	{.name = "grace_s",
+	 .type = JSON_IN_UINT,
+	 .offset = offsetof(struct gc_body, grace_s),
+	 .min = 1,
+	 .max = 31536000},
+	{.name = "max_delete",
+	 .type = JSON_IN_UINT,
+	 .offset = offsetof(struct gc_body, max_delete),
+	 .min = 1,
+	 .max = 1000000000},
+};
+
+static struct json_object *gc_json(const struct gc_report *r, bool dry_run)
+{
+	static const struct {
+		const char *name;
+		size_t offset;
+	} fields[] = {
+		{"roots", offsetof(struct gc_report, roots)},
+		{"snapshots", offsetof(struct gc_report, snapshots)},
+		{"images", offsetof(struct gc_report, bases)},
+		{"graves", offsetof(struct gc_report, graves)},
+		{"live", offsetof(struct gc_report, live)},
+		{"live_bytes", offsetof(struct gc_report, live_bytes)},
+		{"young", offsetof(struct gc_report, young)},
+		{"waiting", offsetof(struct gc_report, waiting)},
+		{"marked", offsetof(struct gc_report, marked)},
+		{"marked_bytes", offsetof(struct gc_report, marked_bytes)},
+		{"deleted", offsetof(struct gc_report, deleted)},
+		{"deleted_bytes", offsetof(struct gc_report, deleted_bytes)},
+		{"left", offsetof(struct gc_report, left)},
+		{"spared", offsetof(struct gc_report, spared)},
+		{"foreign", offsetof(struct gc_report, foreign)},
+	};
+	struct json_object *o = json_object_new_object();
+
+	add_bool(o, "dry_run", dry_run);
+	for (size_t i = 0; i < ARRAY_SIZE(fields); i++)
+		add_u64(o, fields[i].name, *(const uint64_t *)((const char *)r + fields[i].offset));
+	return o;
+}
+
+static void post_gc(struct api_request *req)
+{
+	struct gc_body body = {0};
+	struct gc_params p;
+	struct gc_report rep;
+	struct op_err err;
+	char msg[256];
+
+	if (json_input_parse(req->body, req->body_len, gc_fields, ARRAY_SIZE(gc_fields), &body, msg,
+			     sizeof(msg))) {
+		api_error(req, 400, "bad_request", "%s", msg);
+		return;
+	}
+	p = (struct gc_params){
+		.dry_run = body.dry_run, .grace_s = body.grace_s, .max_delete = body.max_delete};
+	if (host_gc(api_host(req->api), &p, req->op_id, &rep, &err))
+		api_op_error(req, &err);
+	else
+		respond(req, 200, gc_json(&rep, p.dry_run));
+}
+
+static void get_gc(struct api_request *req)
+{
+	struct json_object *o = json_object_new_object();
+	struct host_gc_status s;
+
+	host_gc_status_read(api_host(req->api), &s);
+	add_bool(o, "running", s.phase != NULL);
+	if (s.phase) {
+		add_str(o, "phase", s.phase);
+		add_u64(o, "seen", s.seen);
+		add_u64(o, "deleted", s.deleted);
+	}
+	add_u64(o, "runs", s.runs);
+	add_u64(o, "failures", s.failures);
+	if (s.last_end_s) {
+		add_u64(o, "last_end_s", s.last_end_s);
+		if (s.last_error[0])
+			add_str(o, "last_error", s.last_error);
+		json_object_object_add(o, "last", gc_json(&s.last, s.last_dry));
+	}
+	respond(req, 200, o);
+}
+
+struct scrub_body {
+	char volume[GFS_NAME_MAX];
+	uint64_t rate;
+};
+
+static const struct json_in_field scrub_fields[] = {
+	{.name = "volume",
+	 .type = JSON_IN_TEXT,
+	 .offset = offsetof(struct scrub_body, volume),
+	 .min = 1,
+	 .max = GFS_NAME_MAX - 1},
+	{.name = "rate",
+	 .type = JSON_IN_SIZE,
+	 .offset = offsetof(struct scrub_body, rate),
+	 .min = 64 * KiB,
+	 .max = TiB},
+};
+
+static void post_scrub(struct api_request *req)
+{
+	struct json_object *o, *list;
+	struct scrub_body body = {.volume = ""};
+	struct scrub_report *rep;
+	struct scrub_params p;
+	struct op_err err;
+	char msg[256];
+
+	if (json_input_parse(req->body, req->body_len, scrub_fields, ARRAY_SIZE(scrub_fields),
+			     &body, msg, sizeof(msg))) {
+		api_error(req, 400, "bad_request", "%s", msg);
+		return;
+	}
+	p = (struct scrub_params){.volume = body.volume[0] ? body.volume : NULL,
+				  .bytes_per_s = body.rate};
+	rep = malloc(sizeof(*rep));
+	if (!rep) {
+		api_error(req, 507, "no_space", "out of memory");
+		return;
+	}
+	if (host_scrub(api_host(req->api), &p, req->op_id, rep, &err)) {
+		api_op_error(req, &err);
+		free(rep);
+		return;
+	}
+	o = json_object_new_object();
+	add_u64(o, "holders", rep->holders);
+	add_u64(o, "manifests", rep->manifests);
+	add_u64(o, "packs", rep->packs);
+	add_u64(o, "blocks", rep->blocks);
+	add_u64(o, "bytes", rep->bytes);
+	add_u64(o, "bad", rep->bad);
+	list = json_object_new_array();
+	for (unsigned int i = 0; i < rep->nr_bad; i++) {
+		struct json_object *one = json_object_new_object();
+
+		add_str(one, "key", rep->bad_list[i].key);
+		add_str(one, "why", rep->bad_list[i].why);
+		json_object_array_add(list, one);
+	}
+	json_object_object_add(o, "bad_objects", list);
+	free(rep);
+	respond(req, 200, o);
+}
+
+static void get_scrub(struct api_request *req)
+{
+	struct json_object *o = json_object_new_object();
+	struct host_scrub_status s;
+
+	host_scrub_status_read(api_host(req->api), &s);
+	add_bool(o, "running", s.running);
+	if (s.running) {
+		add_u64(o, "packs", s.progress.packs);
+		add_u64(o, "bytes", s.progress.bytes);
+		add_u64(o, "bad", s.progress.bad);
+	}
+	add_u64(o, "runs", s.runs);
+	respond(req, 200, o);
+}
+
 static struct json_object *summary_json(const struct host_summary *s)
 {
 	struct json_object *o = json_object_new_object();
@@ -575,6 +748,11 @@ const struct api_route api_routes[] = {
 	{"POST", "/api/cache/scrub", .run = scrub_cache, .status = {200, 404, 500, 503}},
 	{"GET", "/api/images", .run = list_images, .status = {200, 503}},
 	{"DELETE", "/api/images/*", .run = delete_image, .status = {200, 400, 503}},
+	{"POST", "/api/gc", .run = post_gc, .body = true, .status = {200, 400, 503}},
+	{"POST", "/api/scrub", .run = post_scrub, .body = true,
+	 .status = {200, 400, 404, 500, 503, 507}},
+	{"GET", "/api/scrub", .run = get_scrub, .quick = true, .status = {200}},
+	{"GET", "/api/gc", .run = get_gc, .quick = true, .status = {200}},
 	{"GET", "/health", .run = get_health, .quick = true, .status = {200}},
 	{"GET", "/health/ready", .run = get_ready, .quick = true, .status = {200, 503}},
 	{"GET", "/metrics", .run = get_metrics, .quick = true, .status = {200, 404}},

@@ -7,6 +7,7 @@
  * manifest and packs are shared with all its forks, and only a garbage collector that has looked at
  * all roots, snapshots and bases may delete them.
  */
+#include "engine/gc.h"
 #include "engine/objects.h"
 #include "engine/wire.h"
 
@@ -84,13 +85,20 @@ int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, str
 
 int base_delete(struct engine *e, const char *name, uint64_t op_id, struct fmt_err *err)
 {
+	uint64_t until_ns = gc_window_end(e);
 	char key[STORE_KEY_MAX];
 	int res = volume_name_check(name, err);
 
 	if (res)
 		return res;
 	base_key(name, key, sizeof(key));
-	return object_delete(e, key, NULL, object_deadline(e), op_id, err);
+	/* Forks may be about to name what it names (gc.rst, R4). */
+	res = gc_bury(e, key, NULL, op_id, err);
+	if (res)
+		return res == -ENOENT ? 0 : res;
+	if (now_ns() >= until_ns)
+		return fmt_fail(err, -EIO, "DELETE %s: the store is too slow; try again", key);
+	return object_delete(e, key, NULL, MIN(until_ns, object_deadline(e)), op_id, err);
 }
 
 /* ---- listing ---- */

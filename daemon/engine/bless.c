@@ -9,6 +9,7 @@
  * Nothing is uploaded for a name that is taken: then the image is only hashed, to be compared.
  */
 #include "engine/bless_priv.h"
+#include "engine/gc.h"
 #include "engine/wire.h"
 
 #include <sys/mman.h>
@@ -40,7 +41,8 @@ struct bless {
 	struct engine *e;
 	const struct bless_options *o;
 	struct fmt_err *err;
-	uint64_t start_ns;
+	uint64_t until_ns; /* gc_window_end(): when the base is sent at the latest */
+	uint64_t period;   /* gc_period(): a part of the names */
 	struct bless_source src;
 	uint32_t block_bytes, per_chunk, per_span; /* blocks */
 	size_t stored_cap, span_bytes;
@@ -194,7 +196,7 @@ static int pack_close(struct bless *b)
 	if (!w)
 		return 0;
 	b->w = NULL;
-	res = pack_writer_name(w);
+	res = pack_writer_name(w, b->period);
 	if (!res)
 		res = pack_writer_finish(w, &buf, &len, &me);
 	if (res)
@@ -360,11 +362,11 @@ static int bless_end(struct bless *b, const struct base *old, struct bless_resul
 	senders_progress(b->senders, &b->p);
 	if (!res)
 		res = manifest_make(b, base);
-	if (!res && now_ns() - b->start_ns > BLESS_NS)
+	if (!res && now_ns() >= b->until_ns)
 		res = fmt_fail(b->err, -ETIME,
-			       "it took more than %llu hours: bless it again, it goes on with what "
-			       "is there",
-			       BLESS_NS / NSEC_PER_SEC / 3600);
+			       "it took more than a quarter of gc.grace_s (%llu s): bless it again, it "
+			       "goes on with what is there",
+			       b->e->cfg.gc_grace_ns / NSEC_PER_SEC);
 	if (!res)
 		res = base_seal(b->e, base, &out->there, b->o->op_id, b->err);
 	return res;
@@ -429,7 +431,7 @@ static int bless_init(struct bless *b)
 int image_bless(struct engine *e, const struct bless_options *o, int fd, struct bless_result *out,
 		struct fmt_err *err)
 {
-	struct bless b = {.e = e, .o = o, .err = err, .start_ns = now_ns()};
+	struct bless b = {.e = e, .o = o, .err = err, .until_ns = gc_window_end(e)};
 	struct base old;
 	int res;
 
@@ -455,6 +457,8 @@ int image_bless(struct engine *e, const struct bless_options *o, int fd, struct 
 	res = bless_init(&b);
 	if (res)
 		fmt_fail(err, res, "out of memory");
+	if (!res && !b.compare)
+		res = gc_period(e, o->op_id, &b.period, err);
 	if (!res)
 		res = pack_all(&b);
 	if (!res)

@@ -9,15 +9,6 @@
 #include "engine/image.h"
 #include "engine/objects.h"
 
-/*
- * Storage rule 18. What is found and older than THERE_AGE_S is written again rather than relied on:
- * a call that was never finished may have left it, and then nothing refers to it. No base is sealed
- * later than BLESS_NS after the call began. So a garbage collector must leave alone what is younger
- * than the sum of both; a clock that differs from the store's by much costs uploads only.
- */
-#define THERE_AGE_S 3600
-#define BLESS_NS    (4 * 3600 * NSEC_PER_SEC)
-
 /* ---- bless_source.c ---- */
 
 struct bless_source {
@@ -43,9 +34,8 @@ ssize_t source_stream(const struct bless_source *s, void *buf, size_t len) __mus
 /* ---- bless_send.c ---- */
 
 /*
- * PUT of an object whose key follows from its content, unless it is there. *there: it was, and
- * young enough that no garbage collector can be about to delete it; an old one is written again
- * (storage rule 18). Blocks.
+ * PUT of an object whose key follows from its content and the grace period, unless it is there
+ * (*there): it is of this period then, so nobody deletes it for another (gc.rst). Blocks.
  */
 int content_put(struct engine *e, const char *key, const void *data, size_t len, bool *there,
 		uint64_t op_id, struct fmt_err *err) __must_check;

@@ -30,11 +30,9 @@ struct senders {
 };
 
 /* 0: it is there; -ENOENT, or the store's error. One try: the PUT that follows has its own. */
-static int content_head(struct engine *e, const char *key, uint64_t op_id, uint64_t *size,
-			uint64_t *age_s)
+static int content_head(struct engine *e, const char *key, uint64_t op_id, uint64_t *size)
 {
 	struct store_call *c = store_call_new(e->store, STORE_HEAD, STORE_PRIO_META, NULL, op_id);
-	uint64_t now_s = wall_ns() / NSEC_PER_SEC;
 	int res;
 
 	if (!c)
@@ -43,10 +41,8 @@ static int content_head(struct engine *e, const char *key, uint64_t op_id, uint6
 	c->op.attempt = 1;
 	c->op.deadline_ns = object_attempt_deadline(object_deadline(e));
 	res = store_call_run(c, NULL);
-	if (!res) {
+	if (!res)
 		*size = c->op.object_size;
-		*age_s = MAX(now_s, c->op.mtime_s) - MIN(now_s, c->op.mtime_s);
-	}
 	store_call_put(c);
 	return res;
 }
@@ -54,10 +50,10 @@ static int content_head(struct engine *e, const char *key, uint64_t op_id, uint6
 int content_put(struct engine *e, const char *key, const void *data, size_t len, bool *there,
 		uint64_t op_id, struct fmt_err *err)
 {
-	uint64_t size = 0, age_s = 0;
-	int head = content_head(e, key, op_id, &size, &age_s), res;
+	uint64_t size = 0;
+	int head = content_head(e, key, op_id, &size), res;
 
-	*there = !head && size == len && age_s <= THERE_AGE_S;
+	*there = !head && size == len;
 	if (*there)
 		return 0;
 	res = object_put(e, key, data, len, head ? STORE_IF_NONE_MATCH : STORE_ALWAYS, op_id, err);

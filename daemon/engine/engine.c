@@ -45,6 +45,7 @@ void engine_config_defaults(struct engine_config *c)
 		.min_free_bytes = 1 * GiB,
 		.space_wait_ns = 30 * NSEC_PER_SEC,
 		.store_timeout_ns = 30 * NSEC_PER_SEC,
+		.gc_grace_ns = 24 * 3600 * NSEC_PER_SEC,
 		.io_slow_ns = NSEC_PER_SEC,
 		.prefetch_blocks = 512,
 		.zstd_level = 1,

@@ -34,6 +34,7 @@ struct engine_config {
 	uint64_t min_free_bytes;       /* of the SSD: below it, uploads start at once */
 	uint64_t space_wait_ns;        /* how long a write waits for space: 30 s */
 	uint64_t store_timeout_ns;     /* how long a read waits for the store: 30 s */
+	uint64_t gc_grace_ns;          /* the same on all hosts of a store, see gc.h: 24 h */
 	uint64_t io_slow_ns; /* io.slow threshold; 0 = every request (tests) ; UINT64_MAX = off */
 	uint32_t prefetch_blocks;
 	int zstd_level;

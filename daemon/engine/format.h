@@ -89,6 +89,13 @@ int snapshot_ref_parse(const char *ref, char *name, uint64_t *seq) __must_check;
 /* The same as text, without leading zeros; seq 0: "image:NAME", see base_source(). */
 void snapshot_ref_format(const char *name, uint64_t seq, char ref[SNAPSHOT_REF_MAX]);
 
+/*
+ * Of any object that names a manifest, root, snapshot or image: which; ref->id is "" if it names
+ * none. Errors as of their parsers.
+ */
+int holder_parse(const char *json, size_t len, struct manifest_ref *ref,
+		 struct fmt_err *e) __must_check;
+
 /* ---- manifest: manifests/UUID/ID, write-once, flattened ---- */
 
 /* One pack that holds blocks of one chunk. Entries are sorted by chunk; within one chunk newest
@@ -203,9 +210,10 @@ size_t pack_writer_bytes(const struct pack_writer *w); /* so far, without index 
 uint32_t pack_writer_blocks(const struct pack_writer *w);
 /*
  * Before it is finished: give the pack, instead of the PACKID it has, the one that follows from its
- * index, so that two packs of one name hold the same blocks in the same places. -ENOMEM.
+ * index and gc_period(), so that two packs of one name hold the same blocks in the same places.
+ * -ENOMEM.
  */
-int pack_writer_name(struct pack_writer *w) __must_check;
+int pack_writer_name(struct pack_writer *w, uint64_t period) __must_check;
 /* Finish: *buf stays owned by the writer, valid until pack_writer_free; fills entry for the
  * manifest. */
 int pack_writer_finish(struct pack_writer *w, const void **buf, size_t *len,

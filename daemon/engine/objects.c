@@ -150,8 +150,9 @@ int object_delete(struct engine *e, const char *key, const char *volume, uint64_
 	return res;
 }
 
-int object_list(struct engine *e, const char *prefix, int (*fn)(const char *key, void *arg),
-		void *arg, struct fmt_err *err)
+int object_scan(struct engine *e, const char *prefix,
+		int (*fn)(const struct store_list_entry *entry, void *arg), void *arg,
+		struct fmt_err *err)
 {
 	struct store_list_entry *page = calloc(LIST_PAGE, sizeof(*page));
 	struct store_call *c = store_call_new(e->store, STORE_LIST, STORE_PRIO_META, NULL, 0);
@@ -175,7 +176,7 @@ int object_list(struct engine *e, const char *prefix, int (*fn)(const char *key,
 			continue;
 		}
 		for (unsigned int i = 0; !res && i < c->op.nr_entries; i++)
-			res = fn(page[i].key, arg);
+			res = fn(&page[i], arg);
 		if (res || !c->op.truncated || !c->op.nr_entries)
 			break;
 		snprintf(c->op.start_after, sizeof(c->op.start_after), "%s",
@@ -188,4 +189,24 @@ int object_list(struct engine *e, const char *prefix, int (*fn)(const char *key,
 	store_call_put(c);
 	free(page);
 	return res;
+}
+
+struct list_fn {
+	int (*fn)(const char *key, void *arg);
+	void *arg;
+};
+
+static int list_key(const struct store_list_entry *entry, void *arg)
+{
+	struct list_fn *l = arg;
+
+	return l->fn(entry->key, l->arg);
+}
+
+int object_list(struct engine *e, const char *prefix, int (*fn)(const char *key, void *arg),
+		void *arg, struct fmt_err *err)
+{
+	struct list_fn l = {.fn = fn, .arg = arg};
+
+	return object_scan(e, prefix, list_key, &l, err);
 }

@@ -51,5 +51,9 @@ int object_delete(struct engine *e, const char *key, const char *volume, uint64_
  */
 int object_list(struct engine *e, const char *prefix, int (*fn)(const char *key, void *arg),
 		void *arg, struct fmt_err *err) __must_check;
+/* The same with size and time of each. */
+int object_scan(struct engine *e, const char *prefix,
+		int (*fn)(const struct store_list_entry *entry, void *arg), void *arg,
+		struct fmt_err *err) __must_check;
 
 #endif

@@ -212,7 +212,7 @@ static void index_put(const struct pack_writer *w, uint8_t *p)
 		index_entry_put(&w->e[i], p + INDEX_HEAD + (size_t)i * ENTRY_BYTES);
 }
 
-int pack_writer_name(struct pack_writer *w)
+int pack_writer_name(struct pack_writer *w, uint64_t period)
 {
 	struct hash_stream *h = hash_stream_new();
 	uint8_t sum[SHA256_LEN], p[INDEX_HEAD] = {0};
@@ -220,6 +220,7 @@ int pack_writer_name(struct pack_writer *w)
 	if (!h)
 		return -ENOMEM;
 	memset(w->pack_id, 0, PACK_ID_LEN);
+	put_le64(w->pack_id, 0, period);
 	head_put(w, p, INDEX_MAGIC);
 	put_le32(p, H_NR, w->nr);
 	hash_stream_add(h, p, INDEX_HEAD);

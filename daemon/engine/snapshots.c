@@ -10,6 +10,7 @@
  * answer is definite; past the deadline what may have landed is deleted, which is safe at any time
  * because its name is never used again.
  */
+#include "engine/gc.h"
 #include "engine/objects.h"
 #include "engine/wire.h"
 #include "lib/log.h"
@@ -92,11 +93,12 @@ static int taken_verdict(struct engine *e, const struct snapshot *s, const char 
  * 0; -EEXIST: another has the name; -ETIMEDOUT: not definite; others: definitely not written. etag:
  * "" if it was an earlier attempt that landed.
  */
-static int snapshot_put(struct engine *e, const struct snapshot *s, const char *key, uint64_t op_id,
-			char etag[STORE_ETAG_MAX], struct fmt_err *err)
+static int snapshot_put(struct engine *e, const struct snapshot *s, const char *key,
+			uint64_t until_ns, uint64_t op_id, char etag[STORE_ETAG_MAX],
+			struct fmt_err *err)
 {
 	struct store_call *c = store_call_new(e->store, STORE_PUT, STORE_PRIO_META, s->name, op_id);
-	uint64_t deadline_ns = object_deadline(e);
+	uint64_t deadline_ns = MIN(until_ns, object_deadline(e));
 	bool ambiguous = false;
 	char *json = NULL;
 	size_t len = 0;
@@ -143,11 +145,26 @@ static int snapshot_put(struct engine *e, const struct snapshot *s, const char *
 	return res == -ETIMEDOUT ? -EIO : res; /* -ETIMEDOUT means "not definite" here */
 }
 
-int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t op_id,
-		   struct snapshot *out, struct fmt_err *err)
+/* What may have landed, or lands before this: nobody was told of it. */
+static int snapshot_unwrite(struct engine *e, const struct snapshot *s, const char *key,
+			    uint64_t op_id)
+{
+	struct fmt_err ignored;
+	size_t len;
+	char *json;
+	int res = snapshot_encode(s, &json, &len);
+
+	if (res)
+		return res;
+	res = gc_bury_text(e, json, len, s->name, op_id, &ignored);
+	free(json);
+	return res ? res : object_delete(e, key, s->name, object_deadline(e), op_id, &ignored);
+}
+
+int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t until_ns,
+		   uint64_t op_id, struct snapshot *out, struct fmt_err *err)
 {
 	char key[STORE_KEY_MAX], etag[STORE_ETAG_MAX];
-	struct fmt_err ignored;
 	int res;
 
 	memset(out, 0, sizeof(*out));
@@ -163,21 +180,23 @@ int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint
 	snprintf(out->tag, sizeof(out->tag), "%s", tag);
 	out->manifest = r->manifest;
 	out->created_s = wall_ns() / NSEC_PER_SEC;
-	for (int i = 0; i < SEQ_TRIES; i++) {
+	res = -EEXIST;
+	for (int i = 0; i < SEQ_TRIES && res == -EEXIST; i++) {
+		if (now_ns() >= until_ns)
+			return fmt_fail(err, -EIO,
+					"snapshot of %s: it took more than a quarter of gc.grace_s "
+					"(%llu s); try again",
+					r->name, e->cfg.gc_grace_ns / NSEC_PER_SEC);
 		random_bytes(out->nonce, sizeof(out->nonce));
 		out->seq = seq_next(e);
 		snapshot_key(out->name, out->seq, key, sizeof(key));
-		res = snapshot_put(e, out, key, op_id, etag, err);
-		if (res != -EEXIST)
-			break;
+		res = snapshot_put(e, out, key, until_ns, op_id, etag, err);
 	}
 	if (res == -EEXIST)
 		return fmt_fail(err, -EIO,
 				"snapshot of %s: %d names in a row are taken, the last is %s",
 				r->name, SEQ_TRIES, key);
-	/* Whatever landed, or lands before this: nobody was told of it. */
-	if (res == -ETIMEDOUT &&
-	    object_delete(e, key, r->name, object_deadline(e), op_id, &ignored))
+	if (res == -ETIMEDOUT && snapshot_unwrite(e, out, key, op_id))
 		log_warn("volume %s: a snapshot that failed without a definite answer could not "
 			 "be removed: %s may appear",
 			 r->name, key);
@@ -191,7 +210,8 @@ int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint
  * our generation: one look within the request, and the snapshot is of a moment within the request.
  */
 static int snapshot_current(struct volume *v, const struct root *mine, const char *tag,
-			    uint64_t op_id, struct snapshot *out, struct fmt_err *err)
+			    uint64_t until_ns, uint64_t op_id, struct snapshot *out,
+			    struct fmt_err *err)
 {
 	struct root cur;
 	int res = root_load(v->e, mine->name, op_id, &cur, NULL, err);
@@ -204,12 +224,14 @@ static int snapshot_current(struct volume *v, const struct root *mine, const cha
 		return volume_fence(v, NULL, err);
 	if (cur.generation != mine->generation || strcmp(cur.owner, mine->owner))
 		return volume_fence(v, &cur, err);
-	return snapshot_write(v->e, mine, tag, op_id, out, err);
+	/* Not mine: an upload that has no answer yet may have taken its place long ago. */
+	return snapshot_write(v->e, &cur, tag, until_ns, op_id, out, err);
 }
 
 int volume_snapshot(struct volume *v, const char *tag, uint64_t op_id, struct snapshot *out,
 		    struct fmt_err *err)
 {
+	uint64_t until_ns = gc_window_end(v->e);
 	struct root mine;
 	struct view *vw;
 	int res;
@@ -223,10 +245,10 @@ int volume_snapshot(struct volume *v, const char *tag, uint64_t op_id, struct sn
 	mine = v->root;
 	vw = view_get(v->view);
 	pthread_mutex_unlock(&v->lock);
-	res = snapshot_current(v, &mine, tag, op_id, out, err);
+	res = snapshot_current(v, &mine, tag, until_ns, op_id, out, err);
 	/* Forks will ask for it. The view may be one upload behind the root: then it is refused. */
 	if (!res && vw->manifest)
-		manifest_keep(v->e, &mine.manifest, vw->manifest);
+		manifest_keep(v->e, &out->manifest, vw->manifest);
 	view_put(vw);
 	return res;
 }
@@ -234,6 +256,7 @@ int volume_snapshot(struct volume *v, const char *tag, uint64_t op_id, struct sn
 int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
 		    struct fmt_err *err)
 {
+	uint64_t until_ns = gc_window_end(e);
 	char key[STORE_KEY_MAX];
 	int res = volume_name_check(name, err);
 
@@ -241,7 +264,12 @@ int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t o
 		return res;
 	snapshot_key(name, seq, key, sizeof(key));
 	snapshot_forget(e, name, seq);
-	return object_delete(e, key, name, object_deadline(e), op_id, err);
+	res = gc_bury(e, key, name, op_id, err);
+	if (res)
+		return res == -ENOENT ? 0 : res;
+	if (now_ns() >= until_ns)
+		return fmt_fail(err, -EIO, "DELETE %s: the store is too slow; try again", key);
+	return object_delete(e, key, name, MIN(until_ns, object_deadline(e)), op_id, err);
 }
 
 /* ---- is it still there? ---- */

@@ -11,6 +11,7 @@
  * No failure gives up the frozen layer: it is dropped only after a root that contains it was seen
  * to be the current one.
  */
+#include "engine/gc.h"
 #include "engine/upload_priv.h"
 #include "engine/wire.h"
 #include "lib/log.h"
@@ -21,6 +22,7 @@ struct publish {
 	struct root root;
 	struct manifest *m; /* NULL: still all zeros */
 	bool landed;        /* the root is current; only dropping the layer is left */
+	uint64_t until_ns;  /* end of the window in which it may be sent; see gc.h */
 };
 
 void upload_forget(struct volume *v)
@@ -164,6 +166,7 @@ static int publish_prepare(struct volume *v, const struct view *vw, uint64_t op_
 		fmt_fail(err, r, "out of memory");
 		goto out;
 	}
+	pub->until_ns = gc_window_end(v->e); /* before its first pack is sent */
 	pub->root = v->root;
 	pub->root.sequence = vw->frozen->seq;
 	random_bytes(pub->root.nonce, sizeof(pub->root.nonce));
@@ -279,9 +282,17 @@ static int publish_root(struct volume *v, uint64_t op_id, struct fmt_err *err)
 	int r;
 
 	do {
+		uint64_t now = now_ns(), until = v->publish->until_ns;
+
+		if (now >= until)
+			return fmt_fail(err, -ETIME,
+					"it took more than a quarter of gc.grace_s (%llu s), its "
+					"packs may be garbage by now: it begins anew",
+					v->e->cfg.gc_grace_ns / NSEC_PER_SEC);
 		memcpy(etag, v->etag, sizeof(etag));
 		r = root_update(v->e, &v->publish->root, v->root.nonce, etag,
-				now_ns() + v->e->cfg.store_timeout_ns, op_id, &v->closing, err);
+				MIN(until, now + v->e->cfg.store_timeout_ns), op_id, &v->closing,
+				err);
 		if (!r)
 			publish_landed(v, etag);
 		if (r == -ESTALE)
@@ -342,6 +353,13 @@ static int upload_steps(struct volume *v, uint64_t op_id, uint64_t *bytes, struc
 			return r;
 		vw = volume_view_get(v);
 	}
+	/*
+	 * Storage rule 18: what was uploaded for it too long ago may be taken for garbage. Other
+	 * bytes may be sent though these may land yet: both have the same precondition, so one of
+	 * both lands, and publish_refused() knows the other.
+	 */
+	if (v->publish && !v->publish->landed && now_ns() >= v->publish->until_ns)
+		upload_forget(v);
 	if (!v->publish)
 		r = publish_prepare(v, vw, op_id, bytes, err);
 	if (!r && !v->publish->landed)

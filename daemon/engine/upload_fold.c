@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Keeping the number of packs of a chunk small. Each upload adds a pack to every chunk it touches;
- * when they pile up, the upload also moves what is still live in the smallest of them into its own
- * pack, and the packs it emptied drop out of the manifest (upload_pack.c). Work is proportional to
- * the smallest packs, so large ones are moved rarely. Mutator's thread; struct index_load has its
+ * Compaction: keeping the number of packs of a chunk small, and what is dead in them. Each upload
+ * adds a pack to every chunk it touches; when they pile up, the upload also moves what is still
+ * live in the smallest of them into its own pack, and the packs it emptied drop out of the manifest
+ * (upload_pack.c). Work is proportional to the smallest packs, so large ones are moved rarely. When
+ * more than half of a chunk's packs is dead the same is done to those that are more dead than live:
+ * what is moved is less than what becomes free. Mutator's thread; struct index_load has its
  * own lock.
  */
 #include "engine/upload_priv.h"
@@ -152,6 +154,7 @@ void fold_choose(struct engine *e, struct manifest *base, uint32_t chunk, const 
 {
 	uint32_t per_chunk, nr = 0, left;
 	const struct manifest_entry *me;
+	uint64_t stored = 0, live = 0;
 	struct candidate *c;
 	struct index_set set;
 	uint32_t *owner;
@@ -161,7 +164,7 @@ void fold_choose(struct engine *e, struct manifest *base, uint32_t chunk, const 
 	per_chunk = (uint32_t)(CHUNK_BYTES / base->block_bytes);
 	memset(fold, 0, DIV_ROUND_UP(per_chunk, 64) * sizeof(*fold));
 	me = manifest_chunk(base, chunk, &nr);
-	if (nr < FOLD_FROM)
+	if (nr < SUPERSEDE_ENTRIES)
 		return;
 	c = calloc(nr, sizeof(*c));
 	owner = calloc(per_chunk, sizeof(*owner));
@@ -169,9 +172,19 @@ void fold_choose(struct engine *e, struct manifest *base, uint32_t chunk, const 
 		goto out; /* it can wait */
 	live_count(&set, owner, c);
 	qsort(c, nr, sizeof(*c), candidate_cmp);
+	for (uint32_t i = 0; i < nr; i++) {
+		stored += me[i].nblocks;
+		live += c[i].live;
+	}
 	left = nr;
-	for (uint32_t i = 0; i < nr && left > FOLD_TO && c[i].live <= *budget; i++, left--) {
+	for (uint32_t i = 0; i < nr && c[i].live <= *budget; i++) {
+		uint32_t blocks = me[c[i].entry].nblocks;
+
+		if (!(nr >= FOLD_FROM && left > FOLD_TO) &&
+		    !(2 * live < stored && 2ull * c[i].live < blocks))
+			continue;
 		*budget -= c[i].live;
+		left--;
 		fold_mark(fetch_index(set.buf[c[i].entry]), c[i].entry, owner, fold);
 	}
 	index_set_free(&set);

@@ -19,9 +19,9 @@
 #define MERGE_WINDOW      (2 * MiB)  /* of uncompressed blocks in work */
 #define MERGE_SLOTS_MIN   4
 #define MERGE_SLOTS_MAX   32
-#define SUPERSEDE_ENTRIES 4  /* packs of a chunk from which on useless ones are looked for */
-#define FOLD_FROM         16 /* packs of a chunk from which on small ones are merged, */
-#define FOLD_TO           8  /* down to about this many, */
+#define SUPERSEDE_ENTRIES 4          /* packs of a chunk from which on dead blocks are looked for */
+#define FOLD_FROM         16         /* packs of a chunk from which on small ones are merged, */
+#define FOLD_TO           8          /* down to about this many, */
 #define FOLD_BYTES_MAX    (64 * MiB) /* moving at most this much in one upload */
 
 /* ---- upload_merge.c ---- */

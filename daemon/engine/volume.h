@@ -85,15 +85,17 @@ int root_list(struct engine *e, char ***names, size_t *nr, struct fmt_err *err) 
 
 /*
  * Write a snapshot of what r, a root that was current within this operation, names: metadata only.
- * 0; -EINVAL: tag; -ETIMEDOUT: no definite answer, what may have
- * landed was deleted as far as the store let us; other errors: definitely not written.
+ * until_ns: gc_window_end() from before r was read; nothing is sent after it. 0; -EINVAL: tag;
+ * -ETIMEDOUT: no definite answer, what may have landed was deleted as far as the store let us;
+ * other errors: definitely not written.
  */
-int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t op_id,
-		   struct snapshot *out, struct fmt_err *err) __must_check;
+int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t until_ns,
+		   uint64_t op_id, struct snapshot *out, struct fmt_err *err) __must_check;
 /* GET, parse, compare with its name. */
 int snapshot_load(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
 		  struct snapshot *out, struct fmt_err *err) __must_check;
-/* 0 also if absent. Nothing but the snapshot is deleted: what it names may be named by others. */
+/* 0 also if absent. Nothing but the snapshot is deleted: what it names may be named by others, and
+ * is buried for the collector first. */
 int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t op_id,
 		    struct fmt_err *err) __must_check;
 

@@ -95,6 +95,31 @@ static void the_document_is_the_api(void **state)
 	daemon_stop(SIGTERM);
 }
 
+static void the_store_is_collected_and_scrubbed_through_the_api(void **state)
+{
+	daemon_start("[gc]\ngrace_s = 3600\n");
+	api_expect(201, "PUT", "/api/exports/vm-1", "{\"size\":\"1G\"}");
+	api_expect(200, "POST", "/api/gc", "{\"dry_run\":true}");
+	assert_string_equal(api_member("roots"), "1");
+	assert_string_equal(api_member("deleted"), "0");
+	api_expect(200, "POST", "/api/gc", "{\"grace_s\":7200,\"max_delete\":5}");
+	/* Other hosts rely on the configured one. */
+	api_expect(400, "POST", "/api/gc", "{\"grace_s\":3599}");
+	api_expect(400, "POST", "/api/gc", "{\"grace_s\":\"1h\"}");
+	api_expect(400, "POST", "/api/gc", "{\"force\":true}");
+	api_expect(200, "GET", "/api/gc", NULL);
+	assert_string_equal(api_member("running"), "false");
+	api_expect(200, "POST", "/api/scrub", NULL);
+	assert_string_equal(api_member("holders"), "1");
+	assert_string_equal(api_member("bad"), "0");
+	api_expect(200, "POST", "/api/scrub", "{\"volume\":\"vm-1\",\"rate\":\"1M\"}");
+	api_expect(404, "POST", "/api/scrub", "{\"volume\":\"vm-2\"}");
+	api_expect(400, "POST", "/api/scrub", "{\"volume\":\"../x\"}");
+	api_expect(400, "POST", "/api/scrub", "{\"rate\":1}");
+	api_expect(200, "GET", "/api/scrub", NULL);
+	daemon_stop(SIGTERM);
+}
+
 static void volumes_live_through_the_api(void **state)
 {
 	daemon_start("");
@@ -861,6 +886,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(the_document_is_the_api, daemon_clean),
 		cmocka_unit_test_teardown(volumes_live_through_the_api, daemon_clean),
+		cmocka_unit_test_teardown(the_store_is_collected_and_scrubbed_through_the_api,
+					  daemon_clean),
 		cmocka_unit_test_teardown(snapshots_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(forks_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(a_read_only_volume_is_promoted_while_it_is_detached,

@@ -156,7 +156,7 @@ static void bytes_are_as_documented(void **state)
 
 /* ---- names that follow from content ---- */
 
-static void pack_of(uint8_t fill, uint32_t block, uint8_t pack_id[PACK_ID_LEN],
+static void pack_of(uint8_t fill, uint32_t block, uint64_t period, uint8_t pack_id[PACK_ID_LEN],
 		    struct manifest_entry *me, uint8_t sum_without[SHA256_LEN])
 {
 	struct pack_writer *w = pack_writer_new(pack_id, 3, 4096, 8);
@@ -170,7 +170,7 @@ static void pack_of(uint8_t fill, uint32_t block, uint8_t pack_id[PACK_ID_LEN],
 	hash_sha256(data, sizeof(data), sum);
 	assert_non_null(w);
 	assert_int_equal(pack_writer_add(w, block, PACK_RAW, data, 4096, sum), 0);
-	assert_int_equal(pack_writer_name(w), 0);
+	assert_int_equal(pack_writer_name(w, period), 0);
 	assert_int_equal(pack_writer_finish(w, &buf, &len, me), 0);
 	/* It is a pack as any other. */
 	if (pack_index_parse((const uint8_t *)buf + me->index_off, me->index_len, me, 4096, &idx,
@@ -183,6 +183,8 @@ static void pack_of(uint8_t fill, uint32_t block, uint8_t pack_id[PACK_ID_LEN],
 	assert_non_null(index);
 	memcpy(index, (const uint8_t *)buf + me->index_off, me->index_len);
 	memset(index + 16, 0, PACK_ID_LEN);
+	index[16] = (uint8_t)period;
+	index[17] = (uint8_t)(period >> 8);
 	hash_sha256(index, me->index_len, sum_without);
 	free(index);
 	pack_writer_free(w);
@@ -198,13 +200,15 @@ static void packs_and_manifests_are_named_by_what_they_hold(void **state)
 	size_t len;
 	void *buf;
 
-	pack_of(7, 5, a, &me, sum);
+	pack_of(7, 5, 20500, a, &me, sum);
 	assert_memory_equal(a, sum, PACK_ID_LEN); /* as formats.rst says */
-	pack_of(7, 5, b, &me, sum);
+	pack_of(7, 5, 20500, b, &me, sum);
 	assert_memory_equal(a, b, PACK_ID_LEN);
-	pack_of(8, 5, c, &me, sum);
+	pack_of(8, 5, 20500, c, &me, sum);
 	assert_memory_not_equal(a, c, PACK_ID_LEN);
-	pack_of(7, 6, c, &me, sum);
+	pack_of(7, 6, 20500, c, &me, sum);
+	assert_memory_not_equal(a, c, PACK_ID_LEN);
+	pack_of(7, 5, 20501, c, &me, sum);
 	assert_memory_not_equal(a, c, PACK_ID_LEN);
 
 	assert_non_null(m);
