@@ -32,8 +32,8 @@ struct config {
 	/* [upload] */
 	uint64_t upload_dirty_bytes, upload_age_s, upload_age_min_s, zstd_level;
 	/* [cache] */
-	uint64_t memory_bytes, ssd_bytes, index_bytes, volume_max_bytes, host_max_bytes, min_free_bytes,
-		space_wait_s;
+	uint64_t memory_bytes, ssd_bytes, index_bytes, volume_max_bytes, host_max_bytes,
+		min_free_bytes, space_wait_s;
 	/* [io] */
 	uint64_t store_timeout_s, slow_ms /* UINT64_MAX = off */, prefetch_blocks, workers;
 	/* [ublk] */
