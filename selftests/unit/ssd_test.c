@@ -240,19 +240,26 @@ static void closing_writes_what_was_put(void **state)
 
 static void one_content_is_stored_once(void **state)
 {
-	struct box b;
+	uint64_t bytes[2];
 
-	box_init(&b, 64 * MiB);
-	for (int turn = 0; turn < 20; turn++) {
-		for (uint32_t id = 0; id < 8; id++)
-			put(&b, id);
-		if (turn % 5 == 4)
-			ssd_flush(b.s);
+	for (int many = 0; many < 2; many++) {
+		struct box b;
+
+		box_init(&b, 64 * MiB);
+		for (int turn = 0; turn < (many ? 20 : 1); turn++) {
+			for (uint32_t id = 0; id < 8; id++)
+				put(&b, id);
+			if (turn == 10)
+				ssd_flush(b.s);
+		}
+		ssd_flush(b.s);
+		assert_int_equal(stats(&b).inserts, 8);
+		assert_int_equal(stats(&b).entries, 8);
+		bytes[many] = stats(&b).bytes;
+		box_fini(&b);
 	}
-	assert_int_equal(stats(&b).inserts, 8);
-	assert_int_equal(stats(&b).entries, 8);
-	assert_true(disk_bytes(&b) < 16 * SIZE_MAX_USED);
-	box_fini(&b);
+	/* On the disk too; the writer may have begun between two of them, that costs a page. */
+	assert_true(bytes[1] <= bytes[0] + 8 * SSD_PAGE);
 }
 
 static void the_budget_is_never_exceeded(void **state)
