@@ -15,7 +15,8 @@
 #define ATTEMPT_MIN_NS (1 * NSEC_PER_SEC)
 #define ATTEMPTS       3 /* of timeout_ns, when each one hangs */
 
-#define VERIFY_JOBS 8
+#define VERIFY_JOBS     8
+#define VERIFY_HERE_MAX (64 * KiB) /* a block of so many bytes takes 0.1 ms */
 
 struct verify_job {
 	struct pool_job job;
@@ -205,6 +206,18 @@ static void get_verify_job(struct pool_job *job)
 		free(g);
 }
 
+/*
+ * One block, and nothing else is under way: verified where it arrived, it is there a wake-up
+ * earlier, and nobody waits for this thread meanwhile.
+ */
+static bool get_is_alone(const struct get *g)
+{
+	const struct flight *fl = g->flight[0];
+
+	return g->nr == 1 && fl->key.kind == FLIGHT_BLOCK && fl->block_bytes <= VERIFY_HERE_MAX &&
+	       __atomic_load_n(&g->f->stats.inflight_bytes, __ATOMIC_RELAXED) == g->cost;
+}
+
 /* A store's thread. */
 static void get_done(struct store_op *op)
 {
@@ -226,6 +239,11 @@ static void get_done(struct store_op *op)
 		 */
 		g->jobs = (int)jobs;
 		g->next = jobs;
+		if (get_is_alone(g)) {
+			g->job[0].g = g;
+			get_verify_job(&g->job[0].job);
+			return;
+		}
 		for (uint32_t i = 0; i < jobs; i++) {
 			g->job[i].g = g;
 			g->job[i].job.run = get_verify_job;

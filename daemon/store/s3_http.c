@@ -119,7 +119,7 @@ static int headers_make(struct s3 *s3, struct s3_req *req)
 	if (s3->creds.token)
 		h[n++] = (struct s3_header){"x-amz-security-token", s3->creds.token};
 	in.nr_headers = n;
-	r = s3_sign(&in, &s3->creds, auth);
+	r = s3_sign(&in, &s3->creds, &s3->sign_key, auth);
 	if (r)
 		return r;
 	ok = header_add(&req->headers, "authorization", auth);

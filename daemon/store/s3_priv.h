@@ -88,9 +88,17 @@ struct s3_sign_in {
 #define S3_DATE_LEN 17 /* "20240131T235959Z" and NUL */
 #define S3_AUTH_LEN 1024
 
+/* The signing key of the last request, and of what (day, region, secret) it is the key; zeroed
+ * first. */
+struct s3_sign_key {
+	bool set;
+	uint8_t of[SHA256_LEN], key[SHA256_LEN];
+};
+
 void s3_date(time_t t, char out[S3_DATE_LEN]);
-/* The value of the Authorization header. -E2BIG, -EIO (the library failed). */
-int s3_sign(const struct s3_sign_in *in, const struct s3_creds *c,
+/* The value of the Authorization header; k: the caller's, or NULL. -E2BIG, -EIO (the library
+ * failed). */
+int s3_sign(const struct s3_sign_in *in, const struct s3_creds *c, struct s3_sign_key *k,
 	    char out[S3_AUTH_LEN]) __must_check;
 
 /* ---- s3_xml.c: documents of the server (never trusted) ---- */
@@ -317,6 +325,7 @@ struct s3 {
 	/* The loop's. */
 	struct s3_creds creds;
 	unsigned int creds_serial; /* counts those that were loaded */
+	struct s3_sign_key sign_key;
 	CURLM *multi;
 	CURL **spare; /* easy handles between requests, max_connections at most */
 	unsigned int nr_spare;

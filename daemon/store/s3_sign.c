@@ -58,8 +58,8 @@ static bool canonical_hash(const struct s3_sign_in *in, char hex[2 * SHA256_LEN 
 	return true;
 }
 
-/* The key of this day, region and service, derived from the secret. */
-static bool signing_key(const struct s3_sign_in *in, const char *secret, uint8_t key[SHA256_LEN])
+static bool signing_key_make(const char *day, const char *region, const char *secret,
+			     uint8_t key[SHA256_LEN])
 {
 	size_t n = strlen(secret) + 4;
 	char *first = malloc(n + 1);
@@ -68,19 +68,43 @@ static bool signing_key(const struct s3_sign_in *in, const char *secret, uint8_t
 	if (!first)
 		return false;
 	snprintf(first, n + 1, "AWS4%s", secret);
-	ok = hmac(first, n, in->date, 8, key) &&
-	     hmac(key, SHA256_LEN, in->region, strlen(in->region), key) &&
+	ok = hmac(first, n, day, 8, key) && hmac(key, SHA256_LEN, region, strlen(region), key) &&
 	     hmac(key, SHA256_LEN, "s3", 2, key) && hmac(key, SHA256_LEN, "aws4_request", 12, key);
 	OPENSSL_cleanse(first, n);
 	free(first);
 	return ok;
 }
 
-int s3_sign(const struct s3_sign_in *in, const struct s3_creds *c, char out[S3_AUTH_LEN])
+/* The key of this day, region and service, derived from the secret: four HMACs, once a day. */
+static bool signing_key(const struct s3_sign_in *in, const char *secret, struct s3_sign_key *k)
 {
+	char text[256];
+	uint8_t of[SHA256_LEN];
+	int n = snprintf(text, sizeof(text), "%.8s/%s/%s", in->date, in->region, secret);
+
+	if (n >= (int)sizeof(text)) {
+		k->set = false;
+	} else {
+		hash_sha256(text, (size_t)n, of);
+		OPENSSL_cleanse(text, (size_t)n);
+		if (k->set && !memcmp(k->of, of, sizeof(of)))
+			return true;
+		memcpy(k->of, of, sizeof(of));
+		k->set = true;
+	}
+	if (signing_key_make(in->date, in->region, secret, k->key))
+		return true;
+	k->set = false;
+	return false;
+}
+
+int s3_sign(const struct s3_sign_in *in, const struct s3_creds *c, struct s3_sign_key *k,
+	    char out[S3_AUTH_LEN])
+{
+	struct s3_sign_key once = {.set = false};
 	char hash[2 * SHA256_LEN + 1], scope[128],
 		text[S3_DATE_LEN + sizeof(scope) + sizeof(hash) + 32];
-	uint8_t key[SHA256_LEN], sum[SHA256_LEN];
+	uint8_t sum[SHA256_LEN];
 	FILE *f;
 	bool ok;
 	int n;
@@ -91,8 +115,10 @@ int s3_sign(const struct s3_sign_in *in, const struct s3_creds *c, char out[S3_A
 	if (!canonical_hash(in, hash))
 		return -EIO;
 	n = snprintf(text, sizeof(text), "AWS4-HMAC-SHA256\n%s\n%s\n%s", in->date, scope, hash);
-	ok = signing_key(in, c->secret, key) && hmac(key, sizeof(key), text, (size_t)n, sum);
-	OPENSSL_cleanse(key, sizeof(key));
+	if (!k)
+		k = &once;
+	ok = signing_key(in, c->secret, k) && hmac(k->key, sizeof(k->key), text, (size_t)n, sum);
+	OPENSSL_cleanse(&once, sizeof(once));
 	if (!ok)
 		return -EIO;
 	hex_encode(sum, sizeof(sum), hash);

@@ -13,6 +13,10 @@
  *           them in flight, 1 as dd has it; until nothing of read-ahead is under way. MiB/s.
  *   random  4 KiB of a block that nobody has read since the volume was opened; the indexes of
  *           packs are known. REFERENCE is one GET of the bytes of one block. us.
+ * write: 4 KiB writes to --pairs slices, each in a place that nobody has written, --depth of them
+ * in flight, 2 s of each slice at most. Before a slice a line is read from standard input; after it
+ * its writes per second are printed. Nothing is uploaded meanwhile; it all is at the end.
+ *
  * What is read is what was written, or the program fails. With --memory-max, the most memory that
  * the process ever had, downloads of the reference included, must not exceed what it had before
  * the first read by more than that.
@@ -30,7 +34,8 @@
 #define RANDOM_BYTES 4096
 #define STAMP_BYTES  4096 /* at each multiple: its own number */
 #define WARM_BYTES   (16 * MiB)
-#define DEPTH_MAX    16
+#define DEPTH_MAX    32
+#define SLICE_NS     (2 * NSEC_PER_SEC)
 #define PATIENCE_NS  (60 * NSEC_PER_SEC)
 #define PACK_HEAD    48 /* where the first block of a pack begins (Documentation/formats.rst) */
 
@@ -45,6 +50,7 @@ static struct {
        .connections = 8,
        .depth = 1};
 
+static bool uploads = true; /* by themselves */
 static struct reference reference;
 static struct store *store;
 static struct engine *engine;
@@ -183,6 +189,9 @@ static void engine_start(const char *host)
 	cfg.io_slow_ns = UINT64_MAX;
 	if (o.cache)
 		cfg.cache_bytes = o.cache;
+	if (!uploads)
+		cfg.upload_age_ns = cfg.upload_age_min_ns = cfg.upload_dirty_bytes =
+			UINT64_MAX / 16;
 	r = engine_create(&cfg, store, &engine);
 	if (r)
 		errx(EXIT_USE, "engine: %s", strerror(-r));
@@ -374,13 +383,64 @@ static void random_pairs(void)
 	}
 }
 
+/* All 4 KiB places of the volume in an order of chance. */
+static uint64_t *places_make(uint64_t n)
+{
+	uint64_t *place = malloc(n * sizeof(*place));
+	struct prng rnd = {.s = o.seed};
+
+	if (!place)
+		errx(EXIT_USE, "no memory");
+	for (uint64_t i = 0; i < n; i++)
+		place[i] = i;
+	for (uint64_t i = n - 1; i > 0; i--) {
+		uint64_t j = prng_next(&rnd) % (i + 1), t = place[i];
+
+		place[i] = place[j];
+		place[j] = t;
+	}
+	return place;
+}
+
+/* Writes per second. */
+static double write_slice(const uint64_t *place, uint64_t count)
+{
+	uint64_t start = now_ns(), started = 0;
+
+	while (started < count && now_ns() < start + SLICE_NS) {
+		struct io *io = &ios[started % o.depth];
+
+		io_wait(io);
+		memset(io->mem, (int)place[started], RANDOM_BYTES);
+		io_start(io, worker(), GFS_WRITE, place[started++] * RANDOM_BYTES, RANDOM_BYTES);
+	}
+	for (unsigned int i = 0; i < o.depth; i++)
+		io_wait(&ios[i]);
+	return (double)started * 1e9 / (double)(now_ns() - start);
+}
+
+static void write_slices(void)
+{
+	uint64_t n = o.size / RANDOM_BYTES / MAX(o.pairs, (uint64_t)1), *place;
+	char line[16];
+
+	place = places_make(o.size / RANDOM_BYTES);
+	for (uint64_t s = 0; s < o.pairs && fgets(line, sizeof(line), stdin); s++) {
+		printf("%.1f\n", write_slice(place + s * n, n));
+		fflush(stdout);
+	}
+	free(place);
+}
+
 static const char usage_text[] =
 	"usage: cold_engine fill   --store URL --dir DIR [--size N (1G)]\n"
 	"       cold_engine seq    --store URL --dir DIR [--pairs N (10)] [--bytes N (256M)]\n"
 	"                          [--piece N (4M)] [--connections N (8)] [--depth N (1)]\n"
 	"       cold_engine random --store URL --dir DIR [--pairs N (10)] [--seed N]\n"
+	"       cold_engine write  --store URL --dir DIR [--pairs N (10)] [--seed N] [--depth N]\n"
 	"Also: --cache BYTES of the engine (256M), --memory-max BYTES.\n"
-	"Prints a line OURS REFERENCE per pair: MiB/s, or us. The endpoint and the keys are in "
+	"Prints a line OURS REFERENCE per pair: MiB/s, or us; write: OURS, per second. The "
+	"endpoint and the keys are in "
 	"the\n"
 	"environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY).\n"
 	"Exit status: 0; 1 a read or a download failed, or took too much memory; 2 bad use.\n";
@@ -447,17 +507,20 @@ int main(int argc, char **argv)
 		fill();
 		return 0;
 	}
-	if (strcmp(verb, "seq") && strcmp(verb, "random"))
+	if (strcmp(verb, "seq") && strcmp(verb, "random") && strcmp(verb, "write"))
 		usage_die();
-	if (!strcmp(verb, "seq"))
-		reader_open(0, o.piece, o.connections);
-	else
+	uploads = strcmp(verb, "write") != 0;
+	if (!strcmp(verb, "random"))
 		reader_open(PACK_HEAD, BLOCK_BYTES, 1);
+	else
+		reader_open(0, o.piece, o.connections);
 	before = status_bytes("VmRSS");
 	if (!strcmp(verb, "seq"))
 		seq();
-	else
+	else if (!strcmp(verb, "random"))
 		random_pairs();
+	else
+		write_slices();
 	memory_check(before);
 	engine_end();
 	return 0;

@@ -128,7 +128,7 @@ static inline void reference_sign(const struct reference *r, struct reference_do
 	};
 
 	s3_date(time(NULL), date);
-	if (s3_sign(&in, &r->creds, auth))
+	if (s3_sign(&in, &r->creds, NULL, auth))
 		errx(EXIT_USE, "cannot sign");
 	for (size_t i = 1; i < ARRAY_SIZE(headers); i++)
 		reference_header(d, headers[i].name, headers[i].value);

@@ -91,6 +91,12 @@ now_ms()
 	echo $((${lab_up%.*} * 1000 + ${lab_cs#0} * 10))
 }
 
+# The clock of now_ms ticks every 10 ms and says the last tick; what was before this moment was before this.
+now_ms_up()
+{
+	echo $(($(now_ms) + 10))
+}
+
 # wait_for SECONDS WHAT COMMAND...: until COMMAND succeeds, or fail.
 wait_for()
 {

@@ -31,7 +31,8 @@ static void signatures_are_those_of_the_specification(void **state)
 	const struct s3_creds example = {"AKIAIOSFODNN7EXAMPLE",
 					 "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", NULL};
 	const struct s3_creds token = {"ID", "SECRET", "TOK/EN=="};
-	const struct {
+	struct s3_sign_key key = {.set = false};
+	const struct row {
 		struct s3_sign_in in;
 		const struct s3_creds *creds;
 		const char *want;
@@ -55,11 +56,15 @@ static void signatures_are_those_of_the_specification(void **state)
 		 "Signature=5d962a65d9a7212872c6ffd9479c81ffc3c8fccccde97e68afdf55997e4efec1"},
 	};
 
-	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+	/* With the key of the row before, of the same row, and with none. */
+	for (size_t i = 0; i < 3 * ARRAY_SIZE(table); i++) {
+		const struct row *row = &table[i / 2 % ARRAY_SIZE(table)];
 		char auth[S3_AUTH_LEN];
 
-		assert_int_equal(s3_sign(&table[i].in, table[i].creds, auth), 0);
-		assert_string_equal(auth, table[i].want);
+		assert_int_equal(s3_sign(&row->in, row->creds,
+					 i < 2 * ARRAY_SIZE(table) ? &key : NULL, auth),
+				 0);
+		assert_string_equal(auth, row->want);
 	}
 }
 
@@ -72,7 +77,7 @@ static void a_signature_that_does_not_fit_is_an_error(void **state)
 
 	memset(id, 'a', sizeof(id));
 	id[S3_AUTH_LEN] = '\0';
-	assert_int_equal(s3_sign(&in, &c, auth), -E2BIG);
+	assert_int_equal(s3_sign(&in, &c, NULL, auth), -E2BIG);
 }
 
 /* ---- names ---- */

@@ -34,7 +34,7 @@ expect_that "$is" "blockers.0.owner.kstack.#>=1"
 read_age "$is"
 exit_status "$READER" "the read" 0
 exit_status "$WRITER" "the write" 0
-over=$(now_ms)
+over=$(now_ms_up)
 finding_wait 20 "event=close,verdict=freeze/pinned"
 between "duration of the freeze, ms" "$(field "event=close,verdict=freeze/pinned" duration_ms)" \
 	"$((explained - HUNG_MS))" "$((over - FROZEN_MS))"
@@ -60,7 +60,7 @@ back=$(now_ms)
 bare_start foreign --recover "$(dev_id "$dev")"
 exit_status "$READER" "the read" 0
 exit_status "$WRITER" "the write" 0
-over=$(now_ms)
+over=$(now_ms_up)
 finding_wait 30 "event=close,verdict=freeze/no-server"
 between "duration, ms" "$(field "event=close,verdict=freeze/no-server" duration_ms)" \
 	"$((back - HUNG_MS))" "$((over - FROZEN_MS))"

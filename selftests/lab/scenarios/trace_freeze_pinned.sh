@@ -51,7 +51,7 @@ between "age of the GET, ms" "$(field "$is" blockers.0.span.age_ms)" 1 \
 
 exit_status "$READER" "the read" 0
 exit_status "$WRITER" "the write" 0
-over=$(now_ms)
+over=$(now_ms_up)
 finding_wait 20 "event=close,$verdict"
 expect "event=close,$verdict" open=false dev="$(dev_id "$dev")"
 between "duration of the freeze, ms" "$(field "event=close,$verdict" duration_ms)" \

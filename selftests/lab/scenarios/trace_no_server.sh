@@ -50,7 +50,7 @@ back=$(now_ms)
 daemon_start a
 exit_status "$READER" "the read" 0
 exit_status "$WRITER" "the write" 0
-over=$(now_ms)
+over=$(now_ms_up)
 cmp "$LAB_TMP/read" "$LAB_TMP/data" || fail "data differs after recovery"
 finding_wait 30 "event=close,$verdict"
 expect "event=close,$verdict" open=false
