@@ -144,6 +144,36 @@ int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct t
 	return real(c, m, abs);
 }
 
+/* An operation that is begun under a lock lets other actors run, which is no deadlock. */
+int pthread_mutex_lock(pthread_mutex_t *m)
+{
+	static int (*real)(pthread_mutex_t *);
+
+	if (sim.on && sim.cur) {
+		while (pthread_mutex_trylock(m))
+			sim_sleep(NSEC_PER_MSEC);
+		return 0;
+	}
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "pthread_mutex_lock");
+	return real(m);
+}
+
+int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
+{
+	static int (*real)(pthread_cond_t *, pthread_mutex_t *);
+
+	if (sim.on && sim.cur) {
+		pthread_mutex_unlock(m);
+		sim_sleep(NSEC_PER_MSEC);
+		pthread_mutex_lock(m);
+		return 0;
+	}
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "pthread_cond_wait");
+	return real(c, m);
+}
+
 uint32_t sim_random(uint32_t below)
 {
 	return (uint32_t)(next_random() % below);
@@ -646,11 +676,16 @@ struct engine *sim_begin(uint64_t seed, enum sim_plant plant)
 	sim.e.host_id = (char *)"sim/host";
 	sim.e.cfg.store_timeout_ns = 4 * NSEC_PER_SEC;
 	sim.e.cfg.gc_grace_ns = SIM_GRACE_S * NSEC_PER_SEC;
+	sim.e.manifests = manifest_cache_create(MiB);
+	if (!sim.e.manifests)
+		abort();
 	return &sim.e;
 }
 
 void sim_end(void)
 {
+	manifest_cache_destroy(sim.e.manifests);
+	sim.e.manifests = NULL;
 	while (sim.nr_mem)
 		free(sim.mem[--sim.nr_mem]);
 }

@@ -4,8 +4,8 @@
  * what they wait for, an operation of the store or a time, is where the scheduler picks another.
  * Time is virtual, randomness comes from the seed, and so does every fault: errors, PUTs and
  * DELETEs without an answer that take effect at once, never, or up to SIM_LATE_NS later, and
- * crashes. The engine's code runs in it unchanged: clock_gettime(), getrandom() and
- * pthread_cond_timedwait() are the simulation's while it runs.
+ * crashes. The engine's code runs in it unchanged: clock_gettime(), getrandom(),
+ * pthread_mutex_lock() and pthread_cond_*wait() are the simulation's while it runs.
  *
  * The store checks with every change that no root, snapshot or image in it names an object that is
  * not there.
@@ -28,7 +28,7 @@ enum sim_plant {
 	PLANT_NO_WINDOW,   /* uploads are published however long they took */
 };
 
-/* Begins a simulation; e is an engine that has a store and nothing else. */
+/* Begins a simulation; its engine has a store, a manifest cache and nothing else. */
 struct engine *sim_begin(uint64_t seed, enum sim_plant plant);
 /* Adds an actor. collector: it runs gc_run(). */
 void sim_actor(void (*fn)(void *arg), void *arg, bool collector);
