@@ -79,6 +79,15 @@ daemon_config a io.store_timeout_s=10
 GFS_DEBUG_KILL_AT='?' "$GLIDEFSD" --config "$(host_dir a)/glidefsd.conf" > "$LAB_TMP/steps" 2>&1 || :
 steps=$(sed -n 's/^.*step \([a-z]*\.[a-z]*\)$/\1/p' "$LAB_TMP/steps")
 [ "$(echo "$steps" | wc -w)" -ge 20 ] || fail "the table of steps: $(cat "$LAB_TMP/steps")"
+# A check has two kernels: each step on one of them.
+least_wholes=3 least_absences=20
+if [ "$LAB_FULL" != 1 ]; then
+	case $(uname -r) in
+	6.*) steps=$(echo "$steps" | awk 'NR % 2') ;;
+	*) steps=$(echo "$steps" | awk 'NR % 2 == 0') ;;
+	esac
+	least_wholes=1 least_absences=8
+fi
 
 # has_device NAME: for wait_for.
 has_device()
@@ -152,7 +161,7 @@ for step in $steps; do
 	esac
 done
 note "$(echo "$steps" | wc -w) steps: absent $absences times, whole $wholes times"
-[ "$wholes" -ge 3 ] && [ "$absences" -ge 20 ] || fail "absent $absences times, whole $wholes times"
+[ "$wholes" -ge "$least_wholes" ] && [ "$absences" -ge "$least_absences" ] || fail "absent $absences times, whole $wholes times"
 
 # --- nobody retries: the reaper comes -------------------------------------------------------
 steps="create.written undo.device"

@@ -12,7 +12,7 @@
 # shellcheck source=selftests/lab/scenarios/oracle.lib
 . "$LAB/scenarios/oracle.lib"
 
-restarts=50
+restarts=30
 [ "$LAB_STORE" = file ] || restarts=8
 [ "$LAB_FULL" = 0 ] || restarts=200
 
