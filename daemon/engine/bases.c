@@ -67,6 +67,7 @@ static int taken_verdict(struct engine *e, struct base *b, uint64_t op_id, struc
 int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, struct fmt_err *err)
 {
 	char key[STORE_KEY_MAX], *json;
+	struct object_write w;
 	size_t len;
 	int res = base_encode(b, &json, &len);
 
@@ -75,7 +76,12 @@ int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, str
 		return fmt_fail(err, res, "image %s: cannot encode it: %s", b->name,
 				strerror(-res));
 	base_key(b->name, key, sizeof(key));
-	res = object_put(e, key, json, len, STORE_IF_NONE_MATCH, op_id, err);
+	w = (struct object_write){.key = key,
+				  .data = json,
+				  .len = len,
+				  .cond = STORE_IF_NONE_MATCH,
+				  .prio = STORE_PRIO_META};
+	res = object_put(e, &w, op_id, err);
 	free(json);
 	if (res != -EEXIST)
 		return res;

@@ -37,30 +37,15 @@ void gc_random_key(const char *prefix, char key[STORE_KEY_MAX])
 int gc_put(struct engine *e, const char *key, const void *data, size_t len, const char *volume,
 	   uint64_t op_id, struct fmt_err *err)
 {
-	struct store_call *c = store_call_new(e->store, STORE_PUT, STORE_PRIO_META, volume, op_id);
-	uint64_t deadline_ns = object_deadline(e);
-	int res;
+	struct object_write w = {.key = key,
+				 .data = data,
+				 .len = len,
+				 .cond = STORE_IF_NONE_MATCH,
+				 .prio = STORE_PRIO_META,
+				 .volume = volume};
+	int r = object_put(e, &w, op_id, err);
 
-	if (!c)
-		return fmt_fail(err, -ENOMEM, "PUT %s: out of memory", key);
-	snprintf(c->key, sizeof(c->key), "%s", key);
-	store_call_body(c, data, len, NULL, NULL);
-	c->op.cond = STORE_IF_NONE_MATCH;
-	for (unsigned int attempt = 1;; attempt++) {
-		c->op.attempt = attempt;
-		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
-		res = store_call_run(c, NULL);
-		if (res == -EEXIST && attempt > 1)
-			res = 0; /* an earlier attempt landed: the name is ours alone */
-		if (!res)
-			break;
-		fmt_fail(err, res, "PUT %s (%zu bytes): %s, after %u attempts", key, len,
-			 strerror(-res), attempt);
-		if (store_backoff(attempt, deadline_ns, NULL))
-			break;
-	}
-	store_call_put(c);
-	return res;
+	return r == -EEXIST ? 0 : r; /* an earlier attempt landed */
 }
 
 /* ---- the store's clock ---- */
