@@ -128,8 +128,8 @@ int object_put(struct engine *e, const struct object_write *w, uint64_t op_id, s
 	return res == -ETIMEDOUT ? -EIO : res; /* -ETIMEDOUT means "not definite" here */
 }
 
-int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
-		  uint64_t op_id, struct fmt_err *err)
+int object_delete(struct engine *e, const char *key, const char *etag, const char *volume,
+		  uint64_t deadline_ns, uint64_t op_id, struct fmt_err *err)
 {
 	struct store_call *c =
 		store_call_new(e->store, STORE_DELETE, STORE_PRIO_META, volume, op_id);
@@ -138,9 +138,12 @@ int object_delete(struct engine *e, const char *key, const char *volume, uint64_
 	if (!c)
 		return fmt_fail(err, -ENOMEM, "DELETE %s: out of memory", key);
 	snprintf(c->key, sizeof(c->key), "%s", key);
+	c->op.cond = etag ? STORE_IF_MATCH : STORE_ALWAYS;
 	for (unsigned int attempt = 1;; attempt++) {
 		c->op.attempt = attempt;
 		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
+		if (etag)
+			memcpy(c->op.etag, etag, sizeof(c->op.etag));
 		res = store_call_run(c, NULL);
 		if (!res)
 			break;

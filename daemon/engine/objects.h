@@ -51,9 +51,12 @@ struct object_write {
  */
 int object_put(struct engine *e, const struct object_write *w, uint64_t op_id,
 	       struct fmt_err *err) __must_check;
-/* DELETE until it is definite: 0 also if absent. For keys that are never used again only. */
-int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
-		  uint64_t op_id, struct fmt_err *err) __must_check;
+/*
+ * DELETE until it is definite: 0 also if absent. etag: only that object, -ESTALE: it is another, or
+ * absent. NULL is for keys that are never used again only: an attempt may take effect late.
+ */
+int object_delete(struct engine *e, const char *key, const char *etag, const char *volume,
+		  uint64_t deadline_ns, uint64_t op_id, struct fmt_err *err) __must_check;
 /*
  * fn for each key that begins with prefix, in order; an error of it ends the list and is returned.
  * Each page has the time of object_deadline().
