@@ -36,6 +36,8 @@ struct object {
 	size_t len;
 	uint64_t mtime_s, etag;
 	bool holder;            /* names a manifest, ref[0] */
+	bool promise;           /* what it names is there */
+	bool wanted;            /* somebody was told of it, and nobody deletes it */
 	unsigned int nr_refs;   /* of a manifest: its packs */
 	uint64_t ref[REFS_MAX]; /* hashes of keys */
 };
@@ -50,6 +52,13 @@ struct late {
 	enum store_cond cond;
 };
 
+/* An operation that its actor does not wait for. */
+struct beside {
+	struct actor *a;
+	struct store_op *op;
+	uint64_t due_ns;
+};
+
 enum actor_state { ASLEEP, ASKING, ANSWERED, ENDED };
 
 struct actor {
@@ -60,8 +69,12 @@ struct actor {
 	uint64_t until_ns;
 	struct store_op *op;
 	int res;
-	bool collector, crashed;
+	unsigned int host;
+	bool collector, crashed, beside;
 	unsigned int crash_in; /* operations, 0 = never */
+	const char *die_in;    /* prefix, NULL = never */
+	uint64_t die_late_ns;
+	bool (*cond)(void); /* ASLEEP: ends that too */
 	void (*fn)(void *arg);
 	void *arg;
 };
@@ -72,7 +85,7 @@ static struct sim {
 	uint32_t drift; /* the store's seconds in 16ths of ours */
 	enum sim_plant plant;
 	bool calm;
-	struct engine e;
+	struct engine e[SIM_HOSTS];
 	struct store store;
 
 	struct object *obj, *old; /* old: at the end of the last run of a collector */
@@ -80,10 +93,12 @@ static struct sim {
 	bool have_old;
 	struct late late[LATE_MAX];
 	unsigned int nr_late;
+	struct beside beside[ACTORS_MAX];
+	unsigned int nr_beside;
 	void **mem;
 	size_t nr_mem, cap_mem;
 
-	struct actor actor[ACTORS_MAX], *cur;
+	struct actor actor[ACTORS_MAX], *cur, *rush;
 	unsigned int nr_actors;
 	ucontext_t main;
 	void *main_fake;
@@ -144,14 +159,26 @@ int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct t
 	return real(c, m, abs);
 }
 
+/* Somebody else has to do something first. */
+static void rush_yield(void)
+{
+	for (unsigned int i = 0; i < sim.nr_beside; i++)
+		if (sim.beside[i].a == sim.cur)
+			return;
+	if (sim.rush == sim.cur)
+		sim.rush = NULL;
+}
+
 /* An operation that is begun under a lock lets other actors run, which is no deadlock. */
 int pthread_mutex_lock(pthread_mutex_t *m)
 {
 	static int (*real)(pthread_mutex_t *);
 
 	if (sim.on && sim.cur) {
-		while (pthread_mutex_trylock(m))
+		while (pthread_mutex_trylock(m)) {
+			rush_yield();
 			sim_sleep(NSEC_PER_MSEC);
+		}
 		return 0;
 	}
 	if (!real)
@@ -165,6 +192,7 @@ int pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 
 	if (sim.on && sim.cur) {
 		pthread_mutex_unlock(m);
+		rush_yield();
 		sim_sleep(NSEC_PER_MSEC);
 		pthread_mutex_lock(m);
 		return 0;
@@ -250,9 +278,50 @@ void sim_sleep(uint64_t ns)
 	switch_back(false);
 }
 
+bool sim_wait(bool (*cond)(void), uint64_t ns)
+{
+	sim.cur->cond = cond;
+	sim_sleep(ns);
+	sim.cur->cond = NULL;
+	return cond();
+}
+
+void sim_rush(bool on)
+{
+	sim.rush = on ? sim.cur : NULL;
+}
+
+void sim_beside(bool on)
+{
+	sim.cur->beside = on;
+}
+
+struct engine *sim_host(void)
+{
+	return &sim.e[sim.cur->host];
+}
+
+void sim_move(unsigned int host)
+{
+	sim.cur->host = host % SIM_HOSTS;
+}
+
 void sim_crash(unsigned int after)
 {
 	sim.cur->crash_in = after + 1;
+}
+
+void sim_die_in_put(const char *prefix, uint64_t late_ns)
+{
+	sim.cur->die_in = prefix;
+	sim.cur->die_late_ns = late_ns;
+}
+
+void sim_reborn(void)
+{
+	sim.cur->die_in = NULL;
+	sim.cur->crash_in = 0;
+	sim.cur->crashed = false;
 }
 
 void sim_collected(void)
@@ -297,7 +366,7 @@ static const struct object *find_hash(uint64_t h)
 
 static void *keep(const void *data, size_t len)
 {
-	void *p = malloc(len ? len : 1);
+	char *p = calloc(1, len + 1);
 
 	if (sim.nr_mem == sim.cap_mem) {
 		sim.cap_mem = sim.cap_mem ? 2 * sim.cap_mem : 1024;
@@ -340,7 +409,7 @@ static void holder_check(const struct object *o, const char *when)
 {
 	const struct object *m;
 
-	if (!o->nr_refs)
+	if (!o->nr_refs || !o->promise)
 		return;
 	m = find_hash(o->ref[0]);
 	if (!m) {
@@ -362,7 +431,8 @@ static void refs_read(struct object *o)
 	struct manifest *m;
 	struct fmt_err err;
 
-	o->holder = starts(o->key, "exports/") || starts(o->key, "snapshots/");
+	o->holder = starts(o->key, "exports/") || starts(o->key, "snapshots/") ||
+		    starts(o->key, "bases/");
 	o->nr_refs = 0;
 	if (o->holder && !holder_parse((char *)o->data, o->len, &ref, &err) && ref.id[0]) {
 		manifest_key(ref.uuid, ref.id, key, sizeof(key));
@@ -402,6 +472,7 @@ static int apply_put(const char *key, uint8_t *data, size_t len, enum store_cond
 		memset(o, 0, sizeof(*o));
 		snprintf(o->key, sizeof(o->key), "%s", key);
 		o->hash = key_hash(key);
+		o->promise = !starts(key, "exports/");
 	}
 	o->data = data;
 	o->len = len;
@@ -426,6 +497,8 @@ static int apply_delete(const char *key, enum store_cond cond, const char *etag)
 	snprintf(is, sizeof(is), "%llx", (unsigned long long)o->etag);
 	if (cond == STORE_IF_MATCH && strcmp(is, etag))
 		return -ESTALE;
+	if (o->wanted)
+		breaks("%s deleted: it was acknowledged, and nobody asked for that", key);
 	*o = sim.obj[--sim.nr];
 	if (!data)
 		return 0;
@@ -435,6 +508,33 @@ static int apply_delete(const char *key, enum store_cond cond, const char *etag)
 		if (sim.obj[i].holder)
 			holder_check(&sim.obj[i], when);
 	return 0;
+}
+
+void sim_acknowledged(const char *key)
+{
+	struct object *o = find(sim.obj, sim.nr, key);
+
+	if (!o)
+		return; /* it was there, and somebody else has deleted it since */
+	o->promise = o->wanted = true;
+	holder_check(o, "acknowledged");
+}
+
+void sim_forsaken(const char *key)
+{
+	struct object *o = find(sim.obj, sim.nr, key);
+
+	if (o)
+		o->wanted = false;
+}
+
+void sim_reap(void)
+{
+	for (unsigned int i = 0; i < sim.nr;)
+		if (sim.obj[i].promise)
+			i++;
+		else
+			sim.obj[i] = sim.obj[--sim.nr];
 }
 
 static uint8_t *body_copy(const struct store_op *op, size_t *len)
@@ -459,7 +559,7 @@ static bool stale(const struct actor *a, const char *key)
 {
 	return sim.plant == PLANT_ONE_LISTING && a->collector && sim.have_old &&
 	       (starts(key, "exports/") || starts(key, "snapshots/") || starts(key, "gc/graves/") ||
-		starts(key, "manifests/"));
+		starts(key, "bases/") || starts(key, "manifests/"));
 }
 
 static int entry_cmp(const void *a, const void *b)
@@ -512,32 +612,50 @@ static int run_read(const struct actor *a, struct store_op *op)
 	return 0;
 }
 
-static int run_change(struct store_op *op)
+static void late_add(const struct store_op *op, uint8_t *data, size_t len, uint64_t after_ns)
+{
+	struct late *l = &sim.late[sim.nr_late++];
+
+	*l = (struct late){.put = op->type == STORE_PUT,
+			   .data = data,
+			   .len = len,
+			   .cond = op->cond,
+			   .due_ns = sim.now_ns + after_ns};
+	snprintf(l->key, sizeof(l->key), "%s", op->key);
+	snprintf(l->etag, sizeof(l->etag), "%s", op->etag);
+}
+
+static bool grave_missing(const char *key, const uint8_t *data)
+{
+	static const char base[] = "glidefs-base";
+
+	if (!starts(key, "gc/graves/") || !data)
+		return false;
+	return sim.plant == PLANT_NO_GRAVES ||
+	       (sim.plant == PLANT_NO_BASE_GRAVES && strstr((const char *)data, base));
+}
+
+static int run_change(struct actor *a, struct store_op *op)
 {
 	size_t len = 0;
 	uint8_t *data = op->type == STORE_PUT ? body_copy(op, &len) : NULL;
 	uint32_t luck = sim.calm ? 99 : sim_random(100);
-	struct late *l;
 	int res;
 
-	if (sim.plant == PLANT_NO_GRAVES && starts(op->key, "gc/graves/"))
+	if (grave_missing(op->key, data))
 		return 0;
+	if (a->die_in && starts(op->key, a->die_in) && sim.nr_late < LATE_MAX) {
+		late_add(op, data, len, a->die_late_ns);
+		a->crashed = true;
+		return -ECANCELED;
+	}
 	if (luck == 0)
 		return -EIO;
 	if (luck <= 3 && sim.nr_late < LATE_MAX) {
 		op->ambiguous = true;
-		if (luck == 3)
-			return -ETIMEDOUT; /* never */
-		l = &sim.late[sim.nr_late++];
-		*l = (struct late){
-			.put = op->type == STORE_PUT,
-			.data = data,
-			.len = len,
-			.cond = op->cond,
-			.due_ns = sim.now_ns +
-				  (luck == 1 ? 0 : sim_random(1000) * (SIM_LATE_NS / 1000))};
-		snprintf(l->key, sizeof(l->key), "%s", op->key);
-		snprintf(l->etag, sizeof(l->etag), "%s", op->etag);
+		if (luck != 3) /* else never */
+			late_add(op, data, len,
+				 luck == 1 ? 0 : sim_random(1000) * (SIM_LATE_NS / 1000));
 		return -ETIMEDOUT;
 	}
 	if (op->type == STORE_PUT)
@@ -557,7 +675,7 @@ static int op_run(struct actor *a, struct store_op *op)
 	if (op->deadline_ns && sim.now_ns >= op->deadline_ns)
 		return -ETIMEDOUT;
 	if (store_op_mutates(op))
-		return run_change(op);
+		return run_change(a, op);
 	if (!sim.calm && !sim_random(100))
 		return -EIO;
 	return run_read(a, op);
@@ -567,6 +685,11 @@ static void sim_submit(struct store *s __unused, struct store_op *op)
 {
 	struct actor *a = sim.cur;
 
+	if (a->beside && sim.nr_beside < ACTORS_MAX) {
+		sim.beside[sim.nr_beside++] = (struct beside){
+			a, op, sim.now_ns + sim_random(30) * sim_random(30) * NSEC_PER_MSEC};
+		return;
+	}
 	a->op = op;
 	a->state = ASKING;
 	switch_back(false);
@@ -610,10 +733,35 @@ static void actor_step(struct actor *a)
 	switch_to(a);
 }
 
+static void beside_run(unsigned int i)
+{
+	struct beside b = sim.beside[i];
+
+	sim.beside[i] = sim.beside[--sim.nr_beside];
+	store_complete(b.op, op_run(b.a, b.op));
+}
+
+static void rush_step(struct actor *a)
+{
+	bool asleep = a->state == ASLEEP && a->until_ns > sim.now_ns;
+
+	for (unsigned int i = 0; asleep && i < sim.nr_beside; i++)
+		if (sim.beside[i].a == a) {
+			beside_run(i);
+			return;
+		}
+	if (asleep)
+		sim.now_ns = a->until_ns;
+	else
+		actor_step(a);
+	if (a->state == ENDED)
+		sim.rush = NULL;
+}
+
 /* One step of whatever can go on; false: nothing is left. */
 static bool step(void)
 {
-	unsigned int ready[ACTORS_MAX + LATE_MAX], nr = 0;
+	unsigned int ready[2 * ACTORS_MAX], nr = 0;
 	uint64_t next = UINT64_MAX;
 
 	for (unsigned int i = 0; i < sim.nr_actors; i++) {
@@ -621,6 +769,10 @@ static bool step(void)
 
 		if (a->state == ENDED)
 			continue;
+		if (a->state == ASLEEP && a->cond && a->cond()) {
+			switch_to(a);
+			return true;
+		}
 		if (a->state != ASLEEP || a->until_ns <= sim.now_ns)
 			ready[nr++] = i;
 		else
@@ -634,8 +786,23 @@ static bool step(void)
 		}
 		next = MIN(next, sim.late[i].due_ns);
 	}
+	if (sim.rush) {
+		rush_step(sim.rush);
+		return true;
+	}
+	for (unsigned int i = 0; i < sim.nr_beside; i++) {
+		if (sim.beside[i].due_ns <= sim.now_ns)
+			ready[nr++] = ACTORS_MAX + i;
+		else
+			next = MIN(next, sim.beside[i].due_ns);
+	}
 	if (nr) {
-		actor_step(&sim.actor[ready[sim_random(nr)]]);
+		unsigned int pick = ready[sim_random(nr)];
+
+		if (pick < ACTORS_MAX)
+			actor_step(&sim.actor[pick]);
+		else
+			beside_run(pick - ACTORS_MAX);
 		time_passes();
 		return true;
 	}
@@ -654,7 +821,19 @@ void sim_run(void)
 	sim.nr_actors = 0;
 }
 
-struct engine *sim_begin(uint64_t seed, enum sim_plant plant)
+static void host_begin(struct engine *e)
+{
+	memset(e, 0, sizeof(*e));
+	e->store = &sim.store;
+	e->host_id = (char *)"sim/host";
+	e->cfg.store_timeout_ns = 4 * NSEC_PER_SEC;
+	e->cfg.gc_grace_ns = SIM_GRACE_S * NSEC_PER_SEC;
+	e->manifests = manifest_cache_create(MiB);
+	if (!e->manifests)
+		abort();
+}
+
+void sim_begin(uint64_t seed, enum sim_plant plant)
 {
 	if (!sim.obj) {
 		sim.obj = calloc(OBJECTS_MAX, sizeof(*sim.obj));
@@ -667,25 +846,21 @@ struct engine *sim_begin(uint64_t seed, enum sim_plant plant)
 	sim.ops = 0;
 	sim.plant = plant;
 	sim.calm = sim.have_old = false;
-	sim.nr = sim.nr_old = sim.nr_late = sim.deleted = sim.nr_actors = 0;
+	sim.nr = sim.nr_old = sim.nr_late = sim.nr_beside = sim.deleted = sim.nr_actors = 0;
+	sim.rush = NULL;
 	sim.broken[0] = '\0';
 	sim.drift = 12 + sim_random(9); /* 0.75 to 1.25 */
 	sim.store = (struct store){.ops = &sim_ops_table, .url = "sim://"};
-	memset(&sim.e, 0, sizeof(sim.e));
-	sim.e.store = &sim.store;
-	sim.e.host_id = (char *)"sim/host";
-	sim.e.cfg.store_timeout_ns = 4 * NSEC_PER_SEC;
-	sim.e.cfg.gc_grace_ns = SIM_GRACE_S * NSEC_PER_SEC;
-	sim.e.manifests = manifest_cache_create(MiB);
-	if (!sim.e.manifests)
-		abort();
-	return &sim.e;
+	for (unsigned int i = 0; i < SIM_HOSTS; i++)
+		host_begin(&sim.e[i]);
 }
 
 void sim_end(void)
 {
-	manifest_cache_destroy(sim.e.manifests);
-	sim.e.manifests = NULL;
+	for (unsigned int i = 0; i < SIM_HOSTS; i++) {
+		manifest_cache_destroy(sim.e[i].manifests);
+		sim.e[i].manifests = NULL;
+	}
 	while (sim.nr_mem)
 		free(sim.mem[--sim.nr_mem]);
 }
