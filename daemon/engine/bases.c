@@ -64,9 +64,11 @@ static int taken_verdict(struct engine *e, struct base *b, uint64_t op_id, struc
 	return 0;
 }
 
-int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, struct fmt_err *err)
+int base_seal(struct engine *e, struct base *b, uint64_t until_ns, bool *there, uint64_t op_id,
+	      struct fmt_err *err)
 {
 	char key[STORE_KEY_MAX], *json;
+	struct object_write w;
 	size_t len;
 	int res = base_encode(b, &json, &len);
 
@@ -75,7 +77,20 @@ int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, str
 		return fmt_fail(err, res, "image %s: cannot encode it: %s", b->name,
 				strerror(-res));
 	base_key(b->name, key, sizeof(key));
-	res = object_put(e, key, json, len, STORE_IF_NONE_MATCH, op_id, err);
+	w = (struct object_write){.key = key,
+				  .data = json,
+				  .len = len,
+				  .cond = STORE_IF_NONE_MATCH,
+				  .prio = STORE_PRIO_META,
+				  .deadline_ns = MIN(until_ns, object_deadline(e))};
+	if (now_ns() < until_ns)
+		res = object_put(e, &w, op_id, err);
+	else
+		res = fmt_fail(
+			err, -ETIME,
+			"image %s: it took more than a quarter of gc.grace_s (%llu s): bless "
+			"it again, it goes on with what is there",
+			b->name, e->cfg.gc_grace_ns / NSEC_PER_SEC);
 	free(json);
 	if (res != -EEXIST)
 		return res;
@@ -86,19 +101,31 @@ int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, str
 int base_delete(struct engine *e, const char *name, uint64_t op_id, struct fmt_err *err)
 {
 	uint64_t until_ns = gc_window_end(e);
+	struct gc_buried first, now;
 	char key[STORE_KEY_MAX];
 	int res = volume_name_check(name, err);
 
 	if (res)
 		return res;
 	base_key(name, key, sizeof(key));
-	/* Forks may be about to name what it names (gc.rst, R4). */
-	res = gc_bury(e, key, NULL, op_id, err);
-	if (res)
-		return res == -ENOENT ? 0 : res;
-	if (now_ns() >= until_ns)
-		return fmt_fail(err, -EIO, "DELETE %s: the store is too slow; try again", key);
-	return object_delete(e, key, NULL, MIN(until_ns, object_deadline(e)), op_id, err);
+	for (unsigned int attempt = 1;; attempt++) {
+		/* Forks may be about to name what it names (gc.rst, R4). */
+		res = gc_bury(e, key, NULL, op_id, &now, err);
+		if (res)
+			return res == -ENOENT ? 0 : res;
+		if (attempt == 1)
+			first = now;
+		else if (memcmp(first.sha256, now.sha256, SHA256_LEN))
+			return 0; /* it has gone, and another has its name */
+		if (now_ns() >= until_ns)
+			return fmt_fail(err, -EIO, "DELETE %s: the store is too slow; try again",
+					key);
+		res = object_delete(e, key, now.etag, NULL, MIN(until_ns, object_deadline(e)),
+				    op_id, err);
+		/* Refused: it has gone, or that is not its ETag. */
+		if (res != -ESTALE || store_backoff(attempt, until_ns, NULL))
+			return res;
+	}
 }
 
 /* ---- listing ---- */

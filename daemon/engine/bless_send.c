@@ -52,11 +52,16 @@ int content_put(struct engine *e, const char *key, const void *data, size_t len,
 {
 	uint64_t size = 0;
 	int head = content_head(e, key, op_id, &size), res;
+	struct object_write w = {.key = key,
+				 .data = data,
+				 .len = len,
+				 .cond = head ? STORE_IF_NONE_MATCH : STORE_ALWAYS,
+				 .prio = STORE_PRIO_UPLOAD};
 
 	*there = !head && size == len;
 	if (*there)
 		return 0;
-	res = object_put(e, key, data, len, head ? STORE_IF_NONE_MATCH : STORE_ALWAYS, op_id, err);
+	res = object_put(e, &w, op_id, err);
 	return res == -EEXIST ? 0
 			      : res; /* just now, by this call or by another that does the same */
 }

@@ -37,30 +37,15 @@ void gc_random_key(const char *prefix, char key[STORE_KEY_MAX])
 int gc_put(struct engine *e, const char *key, const void *data, size_t len, const char *volume,
 	   uint64_t op_id, struct fmt_err *err)
 {
-	struct store_call *c = store_call_new(e->store, STORE_PUT, STORE_PRIO_META, volume, op_id);
-	uint64_t deadline_ns = object_deadline(e);
-	int res;
+	struct object_write w = {.key = key,
+				 .data = data,
+				 .len = len,
+				 .cond = STORE_IF_NONE_MATCH,
+				 .prio = STORE_PRIO_META,
+				 .volume = volume};
+	int r = object_put(e, &w, op_id, err);
 
-	if (!c)
-		return fmt_fail(err, -ENOMEM, "PUT %s: out of memory", key);
-	snprintf(c->key, sizeof(c->key), "%s", key);
-	store_call_body(c, data, len, NULL, NULL);
-	c->op.cond = STORE_IF_NONE_MATCH;
-	for (unsigned int attempt = 1;; attempt++) {
-		c->op.attempt = attempt;
-		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
-		res = store_call_run(c, NULL);
-		if (res == -EEXIST && attempt > 1)
-			res = 0; /* an earlier attempt landed: the name is ours alone */
-		if (!res)
-			break;
-		fmt_fail(err, res, "PUT %s (%zu bytes): %s, after %u attempts", key, len,
-			 strerror(-res), attempt);
-		if (store_backoff(attempt, deadline_ns, NULL))
-			break;
-	}
-	store_call_put(c);
-	return res;
+	return r == -EEXIST ? 0 : r; /* an earlier attempt landed */
 }
 
 /* ---- the store's clock ---- */
@@ -97,7 +82,7 @@ static int clock_read(struct gc_run *g)
 	}
 	g->now_s = r ? 0 : c->op.mtime_s;
 	store_call_put(c);
-	if (object_delete(g->e, key, NULL, object_deadline(g->e), g->op_id, &ignored))
+	if (object_delete(g->e, key, NULL, NULL, object_deadline(g->e), g->op_id, &ignored))
 		ignored.msg[0] = '\0'; /* a later run removes it */
 	if (!r && !g->now_s)
 		r = fmt_fail(g->err, -EIO, "the store says no time of %s: ages are unknown", key);
@@ -137,8 +122,8 @@ static void doomed_flush(struct gc_run *g)
 			r = c[i]->op.res;
 		store_call_put(c[i]);
 		if (r && r != -ENOMEM)
-			r = object_delete(g->e, g->doomed[i], NULL, object_deadline(g->e), g->op_id,
-					  g->err);
+			r = object_delete(g->e, g->doomed[i], NULL, NULL, object_deadline(g->e),
+					  g->op_id, g->err);
 		if (r) {
 			g->rep->left++;
 			continue;
@@ -238,7 +223,7 @@ static int clock_listed(const struct store_list_entry *entry, void *arg)
 
 	if (!gc_older(g, entry->mtime_s, 1))
 		return 0;
-	return object_delete(g->e, entry->key, NULL, object_deadline(g->e), g->op_id, g->err);
+	return object_delete(g->e, entry->key, NULL, NULL, object_deadline(g->e), g->op_id, g->err);
 }
 
 /* Tombstones whose work is done, graves that nobody looks at any more, clocks of killed runs. */
@@ -249,10 +234,10 @@ static int tidy(struct gc_run *g)
 	__atomic_store_n(&g->pr->phase, "gc/", __ATOMIC_RELEASE);
 	for (size_t i = 0; !r && i < g->nr_tombs; i++)
 		if (g->tomb[i].spent || (g->tomb[i].ripe && !g->rep->left))
-			r = object_delete(g->e, g->tomb[i].key, NULL, object_deadline(g->e),
+			r = object_delete(g->e, g->tomb[i].key, NULL, NULL, object_deadline(g->e),
 					  g->op_id, g->err);
 	for (size_t i = 0; !r && i < g->nr_graves; i++)
-		r = object_delete(g->e, g->graves[i], NULL, object_deadline(g->e), g->op_id,
+		r = object_delete(g->e, g->graves[i], NULL, NULL, object_deadline(g->e), g->op_id,
 				  g->err);
 	return r ? r : object_scan(g->e, GC_CLOCKS, clock_listed, g, g->err);
 }
@@ -318,6 +303,7 @@ int gc_bury_text(struct engine *e, const void *text, size_t len, const char *vol
 struct burial {
 	void *text;
 	size_t len;
+	struct gc_buried *out;
 };
 
 static int burial_use(const struct store_op *op, void *arg)
@@ -330,13 +316,15 @@ static int burial_use(const struct store_op *op, void *arg)
 		return -ENOMEM;
 	memcpy(b->text, op->buf, op->size_out);
 	b->len = op->size_out;
+	hash_sha256(b->text, b->len, b->out->sha256);
+	memcpy(b->out->etag, op->etag, sizeof(b->out->etag));
 	return 0;
 }
 
 int gc_bury(struct engine *e, const char *key, const char *volume, uint64_t op_id,
-	    struct fmt_err *err)
+	    struct gc_buried *out, struct fmt_err *err)
 {
-	struct burial b = {NULL, 0};
+	struct burial b = {.out = out};
 	struct manifest_ref ref;
 	struct fmt_err ignored;
 	int r = object_get(e, key, volume, object_deadline(e), op_id, NULL, burial_use, &b, err);

@@ -62,12 +62,17 @@ uint64_t gc_window_end(const struct engine *e);
  */
 int gc_period(struct engine *e, uint64_t op_id, uint64_t *period, struct fmt_err *err) __must_check;
 
+/* The object that was buried: one that has its key later may be another. */
+struct gc_buried {
+	char etag[STORE_ETAG_MAX];
+	uint8_t sha256[SHA256_LEN]; /* of its text */
+};
 /*
  * Before a snapshot or an image is deleted: keep for the collector what it named, which others may
  * be about to name. 0; -ENOENT: there is no such object; else do not delete it.
  */
 int gc_bury(struct engine *e, const char *key, const char *volume, uint64_t op_id,
-	    struct fmt_err *err) __must_check;
+	    struct gc_buried *out, struct fmt_err *err) __must_check;
 /* The same of an object that may not be there yet: its text. */
 int gc_bury_text(struct engine *e, const void *text, size_t len, const char *volume, uint64_t op_id,
 		 struct fmt_err *err) __must_check;

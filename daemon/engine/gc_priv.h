@@ -87,7 +87,7 @@ struct gc_run {
 bool gc_canceled(const struct gc_run *g);
 /* Whether t_s, of the store's clock, is at least that many grace periods before the run. */
 bool gc_older(const struct gc_run *g, uint64_t t_s, unsigned int periods);
-/* PUT of an object whose random name is ours alone, until it is definite. Borrows the bytes. */
+/* object_put() of an object whose random name is ours alone. Borrows the bytes. */
 int gc_put(struct engine *e, const char *key, const void *data, size_t len, const char *volume,
 	   uint64_t op_id, struct fmt_err *err) __must_check;
 /* prefix and 128 random bits. */

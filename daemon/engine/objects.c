@@ -92,28 +92,30 @@ static bool put_refused(int res)
 	return res == -EACCES || res == -EPERM || res == -EROFS || res == -EINVAL || res == -ENOMEM;
 }
 
-int object_put(struct engine *e, const char *key, const void *data, size_t len,
-	       enum store_cond cond, uint64_t op_id, struct fmt_err *err)
+int object_put(struct engine *e, const struct object_write *w, uint64_t op_id, struct fmt_err *err)
 {
-	struct store_call *c = store_call_new(e->store, STORE_PUT, STORE_PRIO_UPLOAD, NULL, op_id);
+	struct store_call *c = store_call_new(e->store, STORE_PUT, w->prio, w->volume, op_id);
 	/* As for packs of an upload: they may be large, and the uplink slow. */
-	uint64_t deadline_ns = now_ns() + 4 * e->cfg.store_timeout_ns;
-	bool ambiguous = false;
+	bool large = w->prio == STORE_PRIO_UPLOAD, ambiguous = false;
+	uint64_t deadline_ns = w->deadline_ns;
 	int res;
 
 	if (!c)
-		return fmt_fail(err, -ENOMEM, "PUT %s: out of memory", key);
-	snprintf(c->key, sizeof(c->key), "%s", key);
-	store_call_body(c, data, len, NULL, NULL);
-	c->op.cond = cond;
+		return fmt_fail(err, -ENOMEM, "PUT %s: out of memory", w->key);
+	if (!deadline_ns)
+		deadline_ns = now_ns() + (large ? 4 : 1) * e->cfg.store_timeout_ns;
+	snprintf(c->key, sizeof(c->key), "%s", w->key);
+	store_call_body(c, w->data, w->len, NULL, NULL);
+	c->op.cond = w->cond;
 	for (unsigned int attempt = 1;; attempt++) {
 		c->op.attempt = attempt;
-		c->op.deadline_ns = MIN(deadline_ns, now_ns() + 2 * e->cfg.store_timeout_ns);
+		c->op.deadline_ns = large ? MIN(deadline_ns, now_ns() + 2 * e->cfg.store_timeout_ns)
+					  : object_attempt_deadline(deadline_ns);
 		res = store_call_run(c, NULL);
 		if (!res || res == -EEXIST)
 			break;
 		ambiguous |= c->op.ambiguous;
-		fmt_fail(err, res, "PUT %s (%zu bytes): %s, after %u attempts%s", key, len,
+		fmt_fail(err, res, "PUT %s (%zu bytes): %s, after %u attempts%s", w->key, w->len,
 			 strerror(-res), attempt, ambiguous ? " (it may still land)" : "");
 		if ((!ambiguous && put_refused(res)) || store_backoff(attempt, deadline_ns, NULL))
 			break;
@@ -126,8 +128,8 @@ int object_put(struct engine *e, const char *key, const void *data, size_t len,
 	return res == -ETIMEDOUT ? -EIO : res; /* -ETIMEDOUT means "not definite" here */
 }
 
-int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
-		  uint64_t op_id, struct fmt_err *err)
+int object_delete(struct engine *e, const char *key, const char *etag, const char *volume,
+		  uint64_t deadline_ns, uint64_t op_id, struct fmt_err *err)
 {
 	struct store_call *c =
 		store_call_new(e->store, STORE_DELETE, STORE_PRIO_META, volume, op_id);
@@ -136,9 +138,12 @@ int object_delete(struct engine *e, const char *key, const char *volume, uint64_
 	if (!c)
 		return fmt_fail(err, -ENOMEM, "DELETE %s: out of memory", key);
 	snprintf(c->key, sizeof(c->key), "%s", key);
+	c->op.cond = etag ? STORE_IF_MATCH : STORE_ALWAYS;
 	for (unsigned int attempt = 1;; attempt++) {
 		c->op.attempt = attempt;
 		c->op.deadline_ns = object_attempt_deadline(deadline_ns);
+		if (etag)
+			memcpy(c->op.etag, etag, sizeof(c->op.etag));
 		res = store_call_run(c, NULL);
 		if (!res)
 			break;

@@ -35,16 +35,28 @@ int object_read_finish(struct store_call *c, uint64_t deadline_ns, const bool *c
 /* What a GET of a snapshot brought: parsed, and compared with its name. As snapshot_parse(). */
 int snapshot_read(const struct store_op *op, const char *name, uint64_t seq, struct snapshot *s,
 		  struct fmt_err *err) __must_check;
+struct object_write {
+	const char *key;
+	const void *data; /* borrowed until object_put() returns */
+	size_t len;
+	enum store_cond cond; /* not STORE_IF_MATCH */
+	enum store_prio prio; /* UPLOAD: may be large, attempts have the time of a pack's */
+	const char *volume;   /* for timing events, may be NULL */
+	uint64_t deadline_ns; /* no attempt is sent after it; 0: some times store_timeout_ns */
+};
 /*
  * PUT of bytes that never change: the same again until the answer is definite. 0; with cond
  * STORE_IF_NONE_MATCH -EEXIST: the key is taken, perhaps by an attempt of this very call;
- * -ETIMEDOUT: not definite; others: definitely not written. data is borrowed until it returns.
+ * -ETIMEDOUT: not definite; others: definitely not written.
  */
-int object_put(struct engine *e, const char *key, const void *data, size_t len,
-	       enum store_cond cond, uint64_t op_id, struct fmt_err *err) __must_check;
-/* DELETE until it is definite: 0 also if absent. For keys that are never used again only. */
-int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
-		  uint64_t op_id, struct fmt_err *err) __must_check;
+int object_put(struct engine *e, const struct object_write *w, uint64_t op_id,
+	       struct fmt_err *err) __must_check;
+/*
+ * DELETE until it is definite: 0 also if absent. etag: only that object, -ESTALE: it is another, or
+ * absent. NULL is for keys that are never used again only: an attempt may take effect late.
+ */
+int object_delete(struct engine *e, const char *key, const char *etag, const char *volume,
+		  uint64_t deadline_ns, uint64_t op_id, struct fmt_err *err) __must_check;
 /*
  * fn for each key that begins with prefix, in order; an error of it ends the list and is returned.
  * Each page has the time of object_deadline().

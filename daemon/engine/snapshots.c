@@ -158,7 +158,8 @@ static int snapshot_unwrite(struct engine *e, const struct snapshot *s, const ch
 		return res;
 	res = gc_bury_text(e, json, len, s->name, op_id, &ignored);
 	free(json);
-	return res ? res : object_delete(e, key, s->name, object_deadline(e), op_id, &ignored);
+	return res ? res
+		   : object_delete(e, key, NULL, s->name, object_deadline(e), op_id, &ignored);
 }
 
 int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t until_ns,
@@ -258,18 +259,19 @@ int snapshot_delete(struct engine *e, const char *name, uint64_t seq, uint64_t o
 {
 	uint64_t until_ns = gc_window_end(e);
 	char key[STORE_KEY_MAX];
+	struct gc_buried buried;
 	int res = volume_name_check(name, err);
 
 	if (res)
 		return res;
 	snapshot_key(name, seq, key, sizeof(key));
 	snapshot_forget(e, name, seq);
-	res = gc_bury(e, key, name, op_id, err);
+	res = gc_bury(e, key, name, op_id, &buried, err);
 	if (res)
 		return res == -ENOENT ? 0 : res;
 	if (now_ns() >= until_ns)
 		return fmt_fail(err, -EIO, "DELETE %s: the store is too slow; try again", key);
-	return object_delete(e, key, name, MIN(until_ns, object_deadline(e)), op_id, err);
+	return object_delete(e, key, NULL, name, MIN(until_ns, object_deadline(e)), op_id, err);
 }
 
 /* ---- is it still there? ---- */

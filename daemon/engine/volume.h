@@ -128,11 +128,14 @@ int base_load(struct engine *e, const char *name, uint64_t op_id, struct base *o
 /*
  * PUT it unless the name is taken. 0: written, or, with *there, an image that reads the same has
  * the name (*b is that one then); -EEXIST: another has it; -ETIMEDOUT: not definite, the same call
- * again is safe.
+ * again is safe; -ETIME: until_ns, the end of the window in which what it names was PUT or found,
+ * has passed, and nothing is sent.
  */
-int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id,
+int base_seal(struct engine *e, struct base *b, uint64_t until_ns, bool *there, uint64_t op_id,
 	      struct fmt_err *err) __must_check;
-/* 0 also if absent. Nothing but the image's name is deleted: what it names may be named by others.
+/*
+ * 0 also if absent. Nothing but the image's name is deleted: what it names may be named by others;
+ * and no image that was given the name later, however late the DELETE takes effect.
  */
 int base_delete(struct engine *e, const char *name, uint64_t op_id,
 		struct fmt_err *err) __must_check;

@@ -4,6 +4,7 @@
  * read, cost nothing twice, and exist whole or not at all, wherever the blessing is cut short.
  */
 #include "selftests/unit/engine_harness.h"
+#include "engine/gc.h"
 #include "engine/image.h"
 #include "engine/objects.h"
 #include "lib/fsutil.h"
@@ -417,23 +418,136 @@ static void of_two_that_seal_one_name_the_first_wins(void **state)
 	struct fmt_err err = {""};
 	struct base a, b;
 	struct harness h;
+	uint64_t window;
 	bool there;
 	int fd;
 
 	start(&h);
+	window = gc_window_end(h.e);
 	fd = image_make(&h, "image", 2 * MiB, 1);
 	a = b = bless(&h, "debian", fd).base;
 	assert_int_equal(base_delete(h.e, "debian", 1, &err), 0);
-	assert_int_equal(base_seal(h.e, &a, &there, 1, &err), 0);
+	assert_int_equal(base_seal(h.e, &a, window, &there, 1, &err), 0);
 	assert_false(there);
 	b.created_s += 1000;
-	assert_int_equal(base_seal(h.e, &b, &there, 1, &err), 0);
+	assert_int_equal(base_seal(h.e, &b, window, &there, 1, &err), 0);
 	assert_true(there && b.created_s == a.created_s);
 	b.content_sha256[0] ^= 1;
-	assert_int_equal(base_seal(h.e, &b, &there, 1, &err), -EEXIST);
+	assert_int_equal(base_seal(h.e, &b, window, &there, 1, &err), -EEXIST);
 	assert_int_equal(base_load(h.e, "debian", 1, &b, &err), 0);
 	assert_memory_equal(&a, &b, sizeof(a));
 	close(fd);
+	stop(&h);
+}
+
+/* gc.rst, R1: neither the first attempt nor one that repeats it. */
+static void no_base_is_sent_after_its_window(void **state)
+{
+	struct fmt_err err = {""};
+	struct harness h;
+	struct base a;
+	uint64_t began;
+	bool there;
+	int fd;
+
+	harness_init(&h);
+	h.cfg.store_timeout_ns = 10 * NSEC_PER_SEC;
+	harness_start(&h);
+	fd = image_make(&h, "image", 2 * MiB, 1);
+	a = bless(&h, "debian", fd).base;
+	snprintf(a.name, sizeof(a.name), "late");
+	assert_int_equal(base_seal(h.e, &a, now_ns(), &there, 1, &err), -ETIME);
+	began = now_ns();
+	harness_fault(&h, "put:bases/late ambiguous=before");
+	assert_int_equal(base_seal(h.e, &a, now_ns() + NSEC_PER_SEC / 2, &there, 1, &err),
+			 -ETIMEDOUT);
+	assert_true(now_ns() - began < h.cfg.store_timeout_ns / 2);
+	harness_fault(&h, "");
+	assert_int_equal(base_load(h.e, "late", 1, &a, &err), -ENOENT);
+	close(fd);
+	stop(&h);
+}
+
+static struct manifest_ref grave_ref;
+
+static int grave_use(const struct store_op *op, void *arg)
+{
+	return holder_parse(op->buf, op->size_out, &grave_ref, arg);
+}
+
+/* gc.rst, R4. */
+static void an_image_is_deleted_after_its_grave_or_not_at_all(void **state)
+{
+	struct fmt_err err = {""};
+	struct base was, is;
+	struct harness h;
+	struct keys k;
+	int fd;
+
+	harness_init(&h);
+	h.cfg.store_timeout_ns = NSEC_PER_SEC / 2;
+	harness_start(&h);
+	fd = image_make(&h, "image", 2 * MiB, 1);
+	was = bless(&h, "debian", fd).base;
+	harness_fault(&h, "put:gc/graves/* error=EIO");
+	assert_int_equal(base_delete(h.e, "debian", 1, &err), -EIO);
+	harness_fault(&h, "put:gc/graves/* ambiguous=before");
+	assert_int_equal(base_delete(h.e, "debian", 1, &err), -ETIMEDOUT);
+	harness_fault(&h, "");
+	assert_int_equal(base_load(h.e, "debian", 1, &is, &err), 0);
+	assert_memory_equal(&was, &is, sizeof(was));
+	k = keys_of(&h, "gc/graves/");
+	assert_int_equal(k.nr, 0);
+	free(k.key);
+	assert_int_equal(base_delete(h.e, "debian", 1, &err), 0);
+	assert_int_equal(base_load(h.e, "debian", 1, &is, &err), -ENOENT);
+	k = keys_of(&h, "gc/graves/");
+	assert_int_equal(k.nr, 1);
+	assert_int_equal(object_get(h.e, k.key[0], NULL, now_ns() + NSEC_PER_SEC, 1, NULL,
+				    grave_use, &err, &err),
+			 0);
+	assert_memory_equal(&grave_ref, &was.manifest, sizeof(grave_ref));
+	free(k.key);
+	close(fd);
+	stop(&h);
+}
+
+static bool marker_gone(void *arg)
+{
+	struct keys k = keys_of(arg, "gc/marker");
+
+	free(k.key);
+	return !k.nr;
+}
+
+/* The name is used again: a DELETE that comes late is of the image that was there. */
+static void a_late_delete_spares_what_was_blessed_since(void **state)
+{
+	struct object_write marker = {
+		.key = "gc/marker", .data = "m", .len = 1, .prio = STORE_PRIO_META};
+	struct fmt_err err = {""};
+	struct harness h;
+	struct base was, is;
+	int fd, other;
+
+	start(&h);
+	fd = image_make(&h, "image", 2 * MiB, 1);
+	other = image_make(&h, "other", 2 * MiB, 2);
+	bless(&h, "debian", fd);
+	assert_int_equal(object_put(h.e, &marker, 1, &err), 0);
+	harness_fault(&h, "delete:bases/* ambiguous=late:1000 count=1;"
+			  "delete:gc/marker ambiguous=late:1000");
+	assert_int_equal(base_delete(h.e, "debian", 1, &err), 0);
+	was = bless(&h, "debian", other).base;
+	/* Of two that are late by the same time the first comes first. */
+	assert_int_equal(
+		object_delete(h.e, "gc/marker", NULL, NULL, now_ns() + NSEC_PER_MSEC, 1, &err),
+		-ETIMEDOUT);
+	harness_until(marker_gone, &h, "the late DELETE");
+	assert_int_equal(base_load(h.e, "debian", 1, &is, &err), 0);
+	assert_memory_equal(&was, &is, sizeof(was));
+	close(fd);
+	close(other);
 	stop(&h);
 }
 
@@ -881,6 +995,9 @@ int main(void)
 		cmocka_unit_test(one_image_is_one_set_of_objects_however_it_is_read),
 		cmocka_unit_test(a_name_that_is_taken_is_refused_before_anything_is_uploaded),
 		cmocka_unit_test(of_two_that_seal_one_name_the_first_wins),
+		cmocka_unit_test(no_base_is_sent_after_its_window),
+		cmocka_unit_test(an_image_is_deleted_after_its_grave_or_not_at_all),
+		cmocka_unit_test(a_late_delete_spares_what_was_blessed_since),
 		cmocka_unit_test(zeros_cost_nothing),
 		cmocka_unit_test(a_source_that_cannot_be_read_makes_no_image),
 		cmocka_unit_test(every_store_failure_is_an_image_or_none),

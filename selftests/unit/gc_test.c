@@ -241,7 +241,7 @@ static void marked_and_named_again_is_spared(void **state)
 	/* A snapshot and a fork of it that are on their way while the first run looks. */
 	time_passes(&h, GRACE_S + 10);
 	snapshot_key("base", s.seq, key, sizeof(key));
-	assert_int_equal(object_delete(h.e, key, NULL, now_ns() + NSEC_PER_SEC, 1, &err), 0);
+	assert_int_equal(object_delete(h.e, key, NULL, NULL, now_ns() + NSEC_PER_SEC, 1, &err), 0);
 	rep = collect(&h, 0, NULL);
 	assert_int_equal(rep.marked, 2);
 	fork_make(&h, "fork", &s);

@@ -8,7 +8,8 @@
  * pthread_mutex_lock() and pthread_cond_*wait() are the simulation's while it runs.
  *
  * The store checks with every change that no root, snapshot or image in it names an object that is
- * not there.
+ * not there; a root only from the moment on in which its creation was acknowledged, because until
+ * then it may be undone. And nothing that was acknowledged may vanish unasked.
  */
 #ifndef GFS_UNIT_GC_SIM_H
 #define GFS_UNIT_GC_SIM_H
@@ -19,6 +20,7 @@
 #define SIM_GRACE_S 64
 #define SIM_QUARTER (SIM_GRACE_S / 4 * NSEC_PER_SEC)
 #define SIM_LATE_NS SIM_QUARTER /* an assumption that the collector makes */
+#define SIM_HOSTS   2           /* engines, each with a cache of its own */
 
 /* Bugs that a test plants; each must be found. */
 enum sim_plant {
@@ -26,11 +28,14 @@ enum sim_plant {
 	PLANT_ONE_LISTING, /* a run sees what names others as an earlier one did */
 	PLANT_NO_GRAVES,   /* a deleted snapshot leaves nothing */
 	PLANT_NO_WINDOW,   /* uploads are published however long they took */
+	PLANT_UNASKED,     /* a fork of what is cached does not ask whether that is still there */
+	PLANT_NO_PERIOD,   /* names of a blessing follow from its content alone */
+	PLANT_NO_BASE_GRAVES, /* a deleted image leaves nothing */
 };
 
-/* Begins a simulation; its engine has a store, a manifest cache and nothing else. */
-struct engine *sim_begin(uint64_t seed, enum sim_plant plant);
-/* Adds an actor. collector: it runs gc_run(). */
+/* Begins a simulation; its engines have a store, a manifest cache and nothing else. */
+void sim_begin(uint64_t seed, enum sim_plant plant);
+/* Adds an actor, on host 0. collector: it runs gc_run(). */
 void sim_actor(void (*fn)(void *arg), void *arg, bool collector);
 /* Runs until all actors ended, and all late effects. */
 void sim_run(void);
@@ -45,6 +50,26 @@ void sim_end(void);
 /* ---- for actors ---- */
 uint32_t sim_random(uint32_t below);
 void sim_sleep(uint64_t ns);
+/* The engine of the host that the running actor is on, and another host for it. */
+struct engine *sim_host(void);
+void sim_move(unsigned int host);
+/* Until cond() is true, which is noticed before anything else happens, or so much time passed. */
+bool sim_wait(bool (*cond)(void), uint64_t ns);
+/* Nobody else does anything while the running actor does. */
+void sim_rush(bool on);
+/* What the running actor asks from now on goes on beside it, or does no longer. */
+void sim_beside(bool on);
+/*
+ * The host of the running actor dies in the midst of its next PUT of a key with this prefix, which
+ * takes effect so much later; until sim_reborn().
+ */
+void sim_die_in_put(const char *prefix, uint64_t late_ns);
+void sim_reborn(void);
+/* Somebody was told that this root or image is there; and somebody asked for it to go. */
+void sim_acknowledged(const char *key);
+void sim_forsaken(const char *key);
+/* Remove roots that nobody was told of: what the hosts' records are for. */
+void sim_reap(void);
 /* After so many operations nothing the running actor asks of the store is done any more. */
 void sim_crash(unsigned int after);
 /* The running actor ended a run of the collector. */
