@@ -207,19 +207,9 @@ void snapshot_forget(struct engine *e, const char *name, uint64_t seq)
 static int manifest_use(const struct store_op *op, void *flight)
 {
 	struct flight *f = flight;
-	uint8_t sum[SHA256_LEN];
 	struct manifest *m;
-	int res;
+	int res = manifest_read(op, &f->ref, &m, &f->err);
 
-	if (op->size_out != f->ref.bytes)
-		return fmt_fail(&f->err, op->size_out < f->ref.bytes ? -ENODATA : -EBADMSG,
-				"%s: %llu bytes, what names it says %llu", op->key,
-				(unsigned long long)op->size_out, (unsigned long long)f->ref.bytes);
-	hash_sha256(op->buf, op->size_out, sum);
-	if (memcmp(sum, f->ref.sha256, sizeof(sum)))
-		return fmt_fail(&f->err, -EBADMSG,
-				"%s: its hash differs from the one in what names it", op->key);
-	res = manifest_parse(op->buf, op->size_out, &m, &f->err);
 	if (res)
 		return res;
 	f->v = value_new(m, NULL);

@@ -86,6 +86,23 @@ int object_get(struct engine *e, const char *key, const char *volume, uint64_t d
 	return object_read_finish(c, deadline_ns, cancel, use, arg, err);
 }
 
+int manifest_read(const struct store_op *op, const struct manifest_ref *ref, struct manifest **out,
+		  struct fmt_err *err)
+{
+	uint8_t sum[SHA256_LEN];
+
+	*out = NULL;
+	if (op->size_out != ref->bytes)
+		return fmt_fail(err, op->size_out < ref->bytes ? -ENODATA : -EBADMSG,
+				"%s: %llu bytes, what names it says %llu", op->key,
+				(unsigned long long)op->size_out, (unsigned long long)ref->bytes);
+	hash_sha256(op->buf, op->size_out, sum);
+	if (memcmp(sum, ref->sha256, sizeof(sum)))
+		return fmt_fail(err, -EBADMSG, "%s: its hash differs from the one in what names it",
+				op->key);
+	return manifest_parse(op->buf, op->size_out, out, err);
+}
+
 /* Errors that no other attempt will cure, if nothing is in doubt. */
 static bool put_refused(int res)
 {
