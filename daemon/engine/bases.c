@@ -64,7 +64,8 @@ static int taken_verdict(struct engine *e, struct base *b, uint64_t op_id, struc
 	return 0;
 }
 
-int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, struct fmt_err *err)
+int base_seal(struct engine *e, struct base *b, bool *there, uint64_t until_ns, uint64_t op_id,
+	      struct fmt_err *err)
 {
 	char key[STORE_KEY_MAX], *json;
 	size_t len;
@@ -75,7 +76,7 @@ int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id, str
 		return fmt_fail(err, res, "image %s: cannot encode it: %s", b->name,
 				strerror(-res));
 	base_key(b->name, key, sizeof(key));
-	res = object_put(e, key, json, len, STORE_IF_NONE_MATCH, op_id, err);
+	res = object_put(e, key, json, len, STORE_IF_NONE_MATCH, until_ns, op_id, err);
 	free(json);
 	if (res != -EEXIST)
 		return res;

@@ -363,12 +363,13 @@ static int bless_end(struct bless *b, const struct base *old, struct bless_resul
 	if (!res)
 		res = manifest_make(b, base);
 	if (!res && now_ns() >= b->until_ns)
-		res = fmt_fail(b->err, -ETIME,
-			       "it took more than a quarter of gc.grace_s (%llu s): bless it again, it "
-			       "goes on with what is there",
-			       b->e->cfg.gc_grace_ns / NSEC_PER_SEC);
+		res = fmt_fail(
+			b->err, -ETIME,
+			"it took more than a quarter of gc.grace_s (%llu s): bless it again, it "
+			"goes on with what is there",
+			b->e->cfg.gc_grace_ns / NSEC_PER_SEC);
 	if (!res)
-		res = base_seal(b->e, base, &out->there, b->o->op_id, b->err);
+		res = base_seal(b->e, base, &out->there, b->until_ns, b->o->op_id, b->err);
 	return res;
 }
 

@@ -56,7 +56,8 @@ int content_put(struct engine *e, const char *key, const void *data, size_t len,
 	*there = !head && size == len;
 	if (*there)
 		return 0;
-	res = object_put(e, key, data, len, head ? STORE_IF_NONE_MATCH : STORE_ALWAYS, op_id, err);
+	res = object_put(e, key, data, len, head ? STORE_IF_NONE_MATCH : STORE_ALWAYS, UINT64_MAX,
+			 op_id, err);
 	return res == -EEXIST ? 0
 			      : res; /* just now, by this call or by another that does the same */
 }

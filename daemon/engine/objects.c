@@ -110,11 +110,11 @@ static bool put_refused(int res)
 }
 
 int object_put(struct engine *e, const char *key, const void *data, size_t len,
-	       enum store_cond cond, uint64_t op_id, struct fmt_err *err)
+	       enum store_cond cond, uint64_t until_ns, uint64_t op_id, struct fmt_err *err)
 {
 	struct store_call *c = store_call_new(e->store, STORE_PUT, STORE_PRIO_UPLOAD, NULL, op_id);
 	/* As for packs of an upload: they may be large, and the uplink slow. */
-	uint64_t deadline_ns = now_ns() + 4 * e->cfg.store_timeout_ns;
+	uint64_t deadline_ns = MIN(until_ns, now_ns() + 4 * e->cfg.store_timeout_ns);
 	bool ambiguous = false;
 	int res;
 

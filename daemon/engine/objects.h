@@ -43,9 +43,11 @@ int manifest_read(const struct store_op *op, const struct manifest_ref *ref, str
  * PUT of bytes that never change: the same again until the answer is definite. 0; with cond
  * STORE_IF_NONE_MATCH -EEXIST: the key is taken, perhaps by an attempt of this very call;
  * -ETIMEDOUT: not definite; others: definitely not written. data is borrowed until it returns.
+ * Nothing is sent after until_ns.
  */
 int object_put(struct engine *e, const char *key, const void *data, size_t len,
-	       enum store_cond cond, uint64_t op_id, struct fmt_err *err) __must_check;
+	       enum store_cond cond, uint64_t until_ns, uint64_t op_id,
+	       struct fmt_err *err) __must_check;
 /* DELETE until it is definite: 0 also if absent. For keys that are never used again only. */
 int object_delete(struct engine *e, const char *key, const char *volume, uint64_t deadline_ns,
 		  uint64_t op_id, struct fmt_err *err) __must_check;

@@ -126,11 +126,11 @@ int snapshot_list(struct engine *e, const char *name, uint64_t op_id, struct sna
 int base_load(struct engine *e, const char *name, uint64_t op_id, struct base *out,
 	      struct fmt_err *err) __must_check;
 /*
- * PUT it unless the name is taken. 0: written, or, with *there, an image that reads the same has
- * the name (*b is that one then); -EEXIST: another has it; -ETIMEDOUT: not definite, the same call
- * again is safe.
+ * PUT it unless the name is taken; nothing is sent after until_ns, see gc_window_end(). 0: written,
+ * or, with *there, an image that reads the same has the name (*b is that one then); -EEXIST:
+ * another has it; -ETIMEDOUT: not definite, the same call again is safe.
  */
-int base_seal(struct engine *e, struct base *b, bool *there, uint64_t op_id,
+int base_seal(struct engine *e, struct base *b, bool *there, uint64_t until_ns, uint64_t op_id,
 	      struct fmt_err *err) __must_check;
 /* 0 also if absent. Nothing but the image's name is deleted: what it names may be named by others.
  */

@@ -69,11 +69,11 @@ static int older(const char *path, const struct stat *st, int type, struct FTW *
 {
 	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, st->st_mtim};
 
-	ts[1].tv_sec -= by_s;
+	ts[1].tv_sec = by_s ? ts[1].tv_sec - by_s : 0;
 	return type == FTW_F ? utimensat(AT_FDCWD, path, ts, 0) : 0;
 }
 
-/* Everything that the collector asks the age of becomes older. */
+/* Everything that the collector asks the age of becomes older; or, with 0, of unknown age. */
 static void time_passes(struct harness *h, time_t seconds)
 {
 	static const char *const dirs[] = {"chunks", "manifests", "gc"};
@@ -278,6 +278,54 @@ static void copy_object(struct harness *h, const char *from, const char *to)
 
 	snprintf(cmd, sizeof(cmd), "cp -p '%s/store/%s' '%s/store/%s'", h->dir, from, h->dir, to);
 	assert_int_equal(system(cmd), 0);
+}
+
+/* A store that does not say when an object came must not be taken for one that says 1970. */
+static void what_has_no_known_age_is_not_old(void **state)
+{
+	struct gc_report rep;
+	struct harness h;
+
+	begin(&h);
+	harness_create(&h, "base", MiB, MiB);
+	fill(&h, 1);
+	fill(&h, 2);
+	for (int i = 0; i < 3; i++) {
+		time_passes(&h, 0);
+		rep = collect(&h, 0, NULL);
+		assert_int_equal(rep.marked, 0);
+		assert_int_equal(rep.deleted, 0);
+		assert_int_equal(rep.young, 2);
+	}
+	assert_int_equal(count(&h, "chunks/"), 2);
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
+/* The collector learns from its grave what a deleted snapshot named. */
+static void a_bad_transfer_does_not_cost_a_snapshot_its_grave(void **state)
+{
+	struct fmt_err err = {""};
+	struct snapshot s;
+	struct harness h;
+
+	begin(&h);
+	harness_create(&h, "base", MiB, MiB);
+	fill(&h, 1);
+	assert_int_equal(volume_snapshot(h.v, "", 1, &s, &err), 0);
+	harness_fault(&h, "get:snapshots/* corrupt count=1");
+	assert_int_equal(snapshot_delete(h.e, "base", s.seq, 1, &err), 0);
+	harness_fault(&h, "");
+	assert_int_equal(count(&h, "snapshots/"), 0);
+	assert_int_equal(count(&h, "gc/graves/"), 1);
+	/* What is damaged in the store can be deleted nevertheless. */
+	assert_int_equal(volume_snapshot(h.v, "", 1, &s, &err), 0);
+	harness_fault(&h, "get:snapshots/* corrupt");
+	assert_int_equal(snapshot_delete(h.e, "base", s.seq, 1, &err), 0);
+	assert_int_equal(count(&h, "snapshots/"), 0);
+	assert_int_equal(count(&h, "gc/graves/"), 1);
+	harness_stop(&h);
+	harness_fini(&h);
 }
 
 /* All the garbage there is stays, as long as something that names others cannot be read. */
@@ -594,6 +642,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_nothing_names_goes_and_the_rest_stays),
 		cmocka_unit_test(marked_and_named_again_is_spared),
+		cmocka_unit_test(what_has_no_known_age_is_not_old),
+		cmocka_unit_test(a_bad_transfer_does_not_cost_a_snapshot_its_grave),
 		cmocka_unit_test(what_cannot_be_read_stops_it),
 		cmocka_unit_test(limits_are_kept),
 		cmocka_unit_test(an_upload_that_took_too_long_begins_anew),
