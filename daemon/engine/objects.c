@@ -20,7 +20,7 @@ uint64_t object_deadline(struct engine *e)
 static bool get_again(int res)
 {
 	return res != -ENOENT && res != -EINVAL && res != -ENOMEM && res != -ECANCELED &&
-	       res != -EPROTONOSUPPORT;
+	       res != -EPROTONOSUPPORT && res != -ELOOP;
 }
 
 struct store_call *object_read_start(struct engine *e, enum store_op_type type, const char *key,
