@@ -61,7 +61,7 @@ static const struct cli_command commands[] = {
 	{"gc", CLI_NOTHING, CLI_OPT_GC,
 	 "delete packs and manifests of the store that nothing names any more", cmd_gc},
 	{"scrub", CLI_MAYBE_VOLUME, CLI_OPT_RATE,
-	 "verify every block that a volume, or all of them, have in the store", cmd_scrub},
+	 "verify every block that a volume, or everything, has in the store", cmd_scrub},
 	{"doctor", CLI_NOTHING, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
 	 cmd_doctor},
 	{"health", CLI_NOTHING, 0, "is the daemon ready? (exit status 0)", cmd_health},

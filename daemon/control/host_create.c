@@ -299,8 +299,6 @@ static int source_checked(struct host_vol *vol, struct snapshot_check **ck, stru
 	int r = *ck ? snapshot_check_finish(*ck, &fe) : 0;
 
 	*ck = NULL;
-	if (!r)
-		step_reached(STEP_CREATE_CHECKED);
 	if (r == -ENOENT)
 		return op_fail(err, OP_FAULT_MISSING, ENOENT, "volume %s: its source, %s",
 			       vol->name, fe.msg);
@@ -346,14 +344,16 @@ static int create_round(struct host_vol *vol, const struct creation *c, uint64_t
 		r = put_failed(h, c, p, r, &fe, op_id, again, err);
 		return r ? r : 1;
 	}
-	r = local.r;
-	if (r)
+	/* A source that is gone is also why its manifest is. */
+	r = source_checked(vol, &check, err);
+	if (local.r && r != -ENOENT) {
+		r = local.r;
 		*err = local.err;
-	else
-		r = source_checked(vol, &check, err);
-	snapshot_check_cancel(check);
-	if (!r)
+	}
+	if (!r) {
+		step_reached(STEP_CREATE_CHECKED);
 		r = create_finish(vol, &local, etag, err);
+	}
 	if (!r) {
 		pending_whole(h, p);
 		step_reached(STEP_CREATE_SETTLED);

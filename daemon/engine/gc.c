@@ -18,10 +18,13 @@ bool gc_canceled(const struct gc_run *g)
 	return g->cancel && __atomic_load_n(g->cancel, __ATOMIC_ACQUIRE);
 }
 
-/* Times are whole seconds, cut off: one more makes up for it. */
+/*
+ * Times are whole seconds, cut off: one more makes up for it. What the store says no time of (0) is
+ * never old.
+ */
 bool gc_older(const struct gc_run *g, uint64_t t_s, unsigned int periods)
 {
-	return g->now_s >= t_s + periods * g->p->grace_s + 1;
+	return t_s && t_s < g->now_s && g->now_s - t_s > periods * g->p->grace_s;
 }
 
 void gc_random_key(const char *prefix, char key[STORE_KEY_MAX])
@@ -189,7 +192,7 @@ static int sweep_listed(const struct store_list_entry *entry, void *arg)
 		rep->live++;
 		rep->live_bytes += entry->size;
 		rep->spared += sl->flags & GC_RIPE ? 1 : 0;
-	} else if (sl && sl->flags & GC_RIPE && entry->mtime_s <= sl->tomb_s) {
+	} else if (sl && sl->flags & GC_RIPE && entry->mtime_s && entry->mtime_s <= sl->tomb_s) {
 		doom(g, entry);
 	} else if (sl && sl->flags & GC_WAITING) {
 		rep->waiting++;
@@ -304,11 +307,15 @@ struct burial {
 	void *text;
 	size_t len;
 	struct gc_buried *out;
+	struct manifest_ref ref;
+	int damaged; /* what holder_parse() said of it */
 };
 
+/* What is damaged is read once more, in case the transfer was bad. */
 static int burial_use(const struct store_op *op, void *arg)
 {
 	struct burial *b = arg;
+	struct fmt_err ignored;
 
 	free(b->text);
 	b->text = malloc(op->size_out ? op->size_out : 1);
@@ -318,25 +325,21 @@ static int burial_use(const struct store_op *op, void *arg)
 	b->len = op->size_out;
 	hash_sha256(b->text, b->len, b->out->sha256);
 	memcpy(b->out->etag, op->etag, sizeof(b->out->etag));
-	return 0;
+	b->damaged = holder_parse(b->text, b->len, &b->ref, &ignored);
+	return b->damaged == -EPROTONOSUPPORT ? 0 : b->damaged;
 }
 
 int gc_bury(struct engine *e, const char *key, const char *volume, uint64_t op_id,
 	    struct gc_buried *out, struct fmt_err *err)
 {
 	struct burial b = {.out = out};
-	struct manifest_ref ref;
-	struct fmt_err ignored;
 	int r = object_get(e, key, volume, object_deadline(e), op_id, NULL, burial_use, &b, err);
 
-	if (!r) {
-		r = holder_parse(b.text, b.len, &ref, &ignored);
-		/* Nobody can have taken anything from what is damaged, or what names nothing. */
-		if (r == -EBADMSG || r == -ENODATA || (!r && !ref.id[0]))
-			r = 0;
-		else
-			r = gc_bury_text(e, b.text, b.len, volume, op_id, err);
-	}
+	/* Nobody can have taken anything from what is damaged, or what names nothing. */
+	if ((r == -EBADMSG || r == -ENODATA) && r == b.damaged)
+		r = 0;
+	else if (!r && (b.damaged || b.ref.id[0]))
+		r = gc_bury_text(e, b.text, b.len, volume, op_id, err);
 	free(b.text);
 	return r;
 }

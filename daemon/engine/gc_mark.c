@@ -226,7 +226,7 @@ static int grave_passed(struct gc_run *g, const struct store_list_entry *entry)
 {
 	void *more;
 
-	if (entry->mtime_s + 1 >= g->horizon_s)
+	if (!entry->mtime_s || entry->mtime_s + 1 >= g->horizon_s)
 		return 0;
 	if (!gc_older(g, entry->mtime_s, GC_GRAVE_KEPT))
 		return 1;

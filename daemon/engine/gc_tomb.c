@@ -119,7 +119,7 @@ static bool text_check(struct gc_tomb *t, char *text, size_t len, char **keys, c
 		return false;
 	*sum = '\0';
 	t->began_s = strtoull(text + head, &rest, 10);
-	if (rest == text + head || *rest != '\n')
+	if (rest == text + head || *rest != '\n' || !t->began_s)
 		return false;
 	*keys = rest + 1;
 	*end = sum;
@@ -185,8 +185,7 @@ int gc_tombs_load(struct gc_run *g)
 		r = gc_get_all(g, get, nr);
 		for (unsigned int k = 0; !r && k < nr; k++)
 			r = tomb_use(g, &g->tomb[i + k], &get[k]);
-		if (!r)
-			gc_get_free(get, nr);
+		gc_get_free(get, nr);
 	}
 	return r;
 }

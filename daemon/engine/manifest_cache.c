@@ -105,12 +105,23 @@ static uint64_t value_weight(const struct value *v)
 		    : sizeof(*v) + sizeof(*v->s) + 2 * MALLOC_BYTES + s3fifo_entry_bytes();
 }
 
+/*
+ * Keys. What a reference says of a manifest may be anything, the hash of a snapshot's name too, so
+ * their last byte tells the two kinds apart.
+ */
+static void manifest_id(const struct manifest_ref *ref, uint8_t id[32])
+{
+	memcpy(id, ref->sha256, 32);
+	id[31] = 'm';
+}
+
 static void snapshot_id(const char *name, uint64_t seq, uint8_t id[32])
 {
 	char key[STORE_KEY_MAX];
 
 	snapshot_key(name, seq, key, sizeof(key));
 	hash_sha256(key, strlen(key), id);
+	id[31] = 's';
 }
 
 /* ---- the cache ---- */
@@ -155,11 +166,13 @@ void manifest_cache_stats_read(struct manifest_cache *mc, struct manifest_cache_
 void manifest_keep(struct engine *e, const struct manifest_ref *ref, struct manifest *m)
 {
 	struct s3fifo *kept = e->manifests->kept;
-	struct value *v = ref->id[0] ? s3fifo_peek(kept, ref->sha256) : NULL;
-	uint8_t sum[SHA256_LEN];
+	uint8_t sum[SHA256_LEN], id[32];
+	struct value *v;
 	size_t len;
 	void *buf;
 
+	manifest_id(ref, id);
+	v = ref->id[0] ? s3fifo_peek(kept, id) : NULL;
 	if (v || !ref->id[0] || manifest_encode(m, &buf, &len)) {
 		value_put(v);
 		return;
@@ -173,7 +186,7 @@ void manifest_keep(struct engine *e, const struct manifest_ref *ref, struct mani
 		manifest_put(m);
 		return;
 	}
-	s3fifo_insert(kept, ref->sha256, v, value_weight(v));
+	s3fifo_insert(kept, id, v, value_weight(v));
 	value_put(v);
 }
 
@@ -207,19 +220,9 @@ void snapshot_forget(struct engine *e, const char *name, uint64_t seq)
 static int manifest_use(const struct store_op *op, void *flight)
 {
 	struct flight *f = flight;
-	uint8_t sum[SHA256_LEN];
 	struct manifest *m;
-	int res;
+	int res = manifest_read(op, &f->ref, &m, &f->err);
 
-	if (op->size_out != f->ref.bytes)
-		return fmt_fail(&f->err, op->size_out < f->ref.bytes ? -ENODATA : -EBADMSG,
-				"%s: %llu bytes, what names it says %llu", op->key,
-				(unsigned long long)op->size_out, (unsigned long long)f->ref.bytes);
-	hash_sha256(op->buf, op->size_out, sum);
-	if (memcmp(sum, f->ref.sha256, sizeof(sum)))
-		return fmt_fail(&f->err, -EBADMSG,
-				"%s: its hash differs from the one in what names it", op->key);
-	res = manifest_parse(op->buf, op->size_out, &m, &f->err);
 	if (res)
 		return res;
 	f->v = value_new(m, NULL);
@@ -359,7 +362,7 @@ struct manifest_fetch *manifest_fetch_start(struct engine *e, const struct manif
 				      .dev_id = -1,
 				      .key = mf->key,
 				      .bytes = ref->bytes};
-	memcpy(f->id, ref->sha256, sizeof(f->id));
+	manifest_id(ref, f->id);
 	f->op_id = op_id;
 	f->use = manifest_use;
 	f->ref = *ref;

@@ -20,7 +20,7 @@ uint64_t object_deadline(struct engine *e)
 static bool get_again(int res)
 {
 	return res != -ENOENT && res != -EINVAL && res != -ENOMEM && res != -ECANCELED &&
-	       res != -EPROTONOSUPPORT;
+	       res != -EPROTONOSUPPORT && res != -ELOOP;
 }
 
 struct store_call *object_read_start(struct engine *e, enum store_op_type type, const char *key,
@@ -84,6 +84,23 @@ int object_get(struct engine *e, const char *key, const char *volume, uint64_t d
 	if (!c)
 		return fmt_fail(err, -ENOMEM, "%s: out of memory", key);
 	return object_read_finish(c, deadline_ns, cancel, use, arg, err);
+}
+
+int manifest_read(const struct store_op *op, const struct manifest_ref *ref, struct manifest **out,
+		  struct fmt_err *err)
+{
+	uint8_t sum[SHA256_LEN];
+
+	*out = NULL;
+	if (op->size_out != ref->bytes)
+		return fmt_fail(err, op->size_out < ref->bytes ? -ENODATA : -EBADMSG,
+				"%s: %llu bytes, what names it says %llu", op->key,
+				(unsigned long long)op->size_out, (unsigned long long)ref->bytes);
+	hash_sha256(op->buf, op->size_out, sum);
+	if (memcmp(sum, ref->sha256, sizeof(sum)))
+		return fmt_fail(err, -EBADMSG, "%s: its hash differs from the one in what names it",
+				op->key);
+	return manifest_parse(op->buf, op->size_out, out, err);
 }
 
 /* Errors that no other attempt will cure, if nothing is in doubt. */

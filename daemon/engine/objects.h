@@ -35,6 +35,10 @@ int object_read_finish(struct store_call *c, uint64_t deadline_ns, const bool *c
 /* What a GET of a snapshot brought: parsed, and compared with its name. As snapshot_parse(). */
 int snapshot_read(const struct store_op *op, const char *name, uint64_t seq, struct snapshot *s,
 		  struct fmt_err *err) __must_check;
+/* Of a manifest: length and hash as what names it says, then manifest_parse(). *out is referenced.
+ */
+int manifest_read(const struct store_op *op, const struct manifest_ref *ref, struct manifest **out,
+		  struct fmt_err *err) __must_check;
 struct object_write {
 	const char *key;
 	const void *data; /* borrowed until object_put() returns */

@@ -141,7 +141,38 @@ static int pack_verify(struct scrub *s, const struct manifest *m, const struct m
 
 /* ---- what names them ---- */
 
-/* r: what names the manifest, a root or one that stands for a snapshot. */
+struct manifest_job {
+	const struct manifest_ref *ref;
+	struct manifest *m;
+	struct fmt_err *err;
+};
+
+static int manifest_use(const struct store_op *op, void *arg)
+{
+	struct manifest_job *j = arg;
+
+	return manifest_read(op, j->ref, &j->m, j->err);
+}
+
+/* From the store, whatever is kept of it in memory. */
+static int manifest_load(struct scrub *s, const struct root *r, const char *key,
+			 struct manifest **out)
+{
+	struct manifest_job j = {.ref = &r->manifest, .err = s->err};
+	int res = object_get(s->e, key, r->name, object_deadline(s->e), s->op_id, s->cancel,
+			     manifest_use, &j, s->err);
+
+	if (!res)
+		res = root_manifest_check(r, j.m, s->err);
+	if (res) {
+		manifest_put(j.m);
+		j.m = NULL;
+	}
+	*out = j.m;
+	return res;
+}
+
+/* r: what names the manifest, a root or one that stands for a snapshot or an image. */
 static int manifest_verify(struct scrub *s, const struct root *r)
 {
 	char key[STORE_KEY_MAX];
@@ -156,7 +187,7 @@ static int manifest_verify(struct scrub *s, const struct root *r)
 	res = first_time(s, key);
 	if (res <= 0)
 		return res;
-	res = root_manifest_load(s->e, r, s->op_id, &m, s->err);
+	res = manifest_load(s, r, key, &m);
 	if (res && !is_verdict(res))
 		return res;
 	if (res) {
@@ -190,18 +221,11 @@ static int root_verify(struct scrub *s, const char *name, bool may_go)
 	return res ? res : manifest_verify(s, &r);
 }
 
-static int snapshot_listed(const char *key, void *arg)
+/* res: of loading what is at key, and became snap. */
+static int holder_verify(struct scrub *s, const char *key, int res, const struct snapshot *snap)
 {
-	struct scrub *s = arg;
-	char name[GFS_NAME_MAX];
-	unsigned long long seq;
-	struct snapshot snap;
 	struct root r = {0};
-	int res;
 
-	if (sscanf(key, "snapshots/%127[^/]/%20llu", name, &seq) != 2)
-		return 0;
-	res = snapshot_load(s->e, name, seq, s->op_id, &snap, s->err);
 	if (res == -ENOENT)
 		return 0;
 	if (res == -EBADMSG || res == -ENODATA || res == -EPROTONOSUPPORT) {
@@ -210,10 +234,40 @@ static int snapshot_listed(const char *key, void *arg)
 	}
 	if (res)
 		return res;
-	memcpy(r.name, snap.name, sizeof(r.name));
-	r.block_bytes = snap.block_bytes;
-	r.manifest = snap.manifest;
+	memcpy(r.name, snap->name, sizeof(r.name));
+	r.block_bytes = snap->block_bytes;
+	r.manifest = snap->manifest;
 	return manifest_verify(s, &r);
+}
+
+static int snapshot_listed(const char *key, void *arg)
+{
+	struct scrub *s = arg;
+	char name[GFS_NAME_MAX];
+	unsigned long long seq;
+	struct snapshot snap;
+
+	if (sscanf(key, "snapshots/%127[^/]/%20llu", name, &seq) != 2)
+		return 0;
+	return holder_verify(s, key, snapshot_load(s->e, name, seq, s->op_id, &snap, s->err),
+			     &snap);
+}
+
+static int base_listed(const char *key, void *arg)
+{
+	const char *name = key + sizeof("bases/") - 1;
+	struct scrub *s = arg;
+	struct fmt_err ignored;
+	struct snapshot snap;
+	struct base b;
+	int res;
+
+	if (volume_name_check(name, &ignored))
+		return 0;
+	res = base_load(s->e, name, s->op_id, &b, s->err);
+	if (!res)
+		base_source(&b, &snap);
+	return holder_verify(s, key, res, &snap);
 }
 
 static int everything(struct scrub *s)
@@ -228,7 +282,9 @@ static int everything(struct scrub *s)
 		free(names[i]);
 	}
 	free(names);
-	return r ? r : object_list(s->e, "snapshots/", snapshot_listed, s, s->err);
+	if (!r)
+		r = object_list(s->e, "snapshots/", snapshot_listed, s, s->err);
+	return r ? r : object_list(s->e, "bases/", base_listed, s, s->err);
 }
 
 int scrub_run(struct engine *e, const struct scrub_params *p, const bool *cancel, uint64_t op_id,

@@ -12,7 +12,7 @@
 #define SCRUB_BAD_MAX 64 /* told by name */
 
 struct scrub_params {
-	const char *volume;   /* NULL: all of the store, and snapshots */
+	const char *volume;   /* NULL: all of the store, and snapshots and images */
 	uint64_t bytes_per_s; /* 0 = as fast as it goes */
 };
 
@@ -22,7 +22,7 @@ struct scrub_bad {
 };
 
 struct scrub_report {
-	uint64_t holders;                  /* volumes and snapshots */
+	uint64_t holders;                  /* volumes, snapshots and images */
 	uint64_t manifests, packs, blocks; /* verified, each once */
 	uint64_t bytes;                    /* read */
 	uint64_t bad;                      /* objects that are corrupt or missing */

@@ -149,6 +149,7 @@ static int snapshot_put(struct engine *e, const struct snapshot *s, const char *
 static int snapshot_unwrite(struct engine *e, const struct snapshot *s, const char *key,
 			    uint64_t op_id)
 {
+	uint64_t until_ns = gc_window_end(e); /* as in snapshot_delete() */
 	struct fmt_err ignored;
 	size_t len;
 	char *json;
@@ -158,8 +159,11 @@ static int snapshot_unwrite(struct engine *e, const struct snapshot *s, const ch
 		return res;
 	res = gc_bury_text(e, json, len, s->name, op_id, &ignored);
 	free(json);
+	if (!res && now_ns() >= until_ns)
+		res = -ETIME;
 	return res ? res
-		   : object_delete(e, key, NULL, s->name, object_deadline(e), op_id, &ignored);
+		   : object_delete(e, key, NULL, s->name, MIN(until_ns, object_deadline(e)), op_id,
+				   &ignored);
 }
 
 int snapshot_write(struct engine *e, const struct root *r, const char *tag, uint64_t until_ns,

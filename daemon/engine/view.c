@@ -284,12 +284,16 @@ int volume_drop_frozen(struct volume *v, struct manifest *m)
 		__atomic_sub_fetch(&v->e->dirty_bytes, frozen->data_bytes, __ATOMIC_RELAXED);
 		/*
 		 * The next switch is what frees a full disk, so its layer has the first claim on
-		 * what this one frees: until volume_claim_next nobody else may write.
+		 * what this one frees: until volume_claim_next nobody else may write. Room cures
+		 * nothing else; the switch tries again and tells its caller.
 		 */
 		r = volume_next_layer(v);
-		if (r) {
+		if (r == -ENOSPC || r == -EDQUOT) {
 			v->claiming = true;
 			__atomic_add_fetch(&v->e->space_claims, 1, __ATOMIC_SEQ_CST);
+		} else if (r) {
+			log_warn("volume %s: cannot prepare the next layer: %s", v->root.name,
+				 strerror(-r));
 		}
 		/* Published: recognised by its sequence and removed at the next open if this fails.
 		 */

@@ -234,8 +234,13 @@ int volume_local_open(struct volume *v, bool expected, struct manifest *m, struc
 		if (l[i] && l[i] != v->next)
 			layer_put(l[i]);
 	/* While nobody writes yet; else the first upload tries again. */
-	if (!r && !frozen && layer_dirty(active) && volume_next_layer(v))
-		log_warn("volume %s: cannot prepare the next layer", v->root.name);
+	if (!r && !frozen && layer_dirty(active)) {
+		int next = volume_next_layer(v);
+
+		if (next)
+			log_warn("volume %s: cannot prepare the next layer: %s", v->root.name,
+				 strerror(-next));
+	}
 	return r;
 }
 

@@ -73,7 +73,11 @@ static bool key_wanted(const struct walk *w, const char *key, size_t len)
 	return dir ? strncmp(key, after, len) >= 0 : strcmp(key, after) > 0;
 }
 
-/* Is the entry a directory (1), a regular file (0), or nothing of ours (-ENOENT)? */
+/*
+ * Is the entry a directory (1), a regular file (0), or nothing of ours (-ENOENT)? What cannot be
+ * told is an error: who lists relies on seeing everything. So is a link to a directory, -ELOOP:
+ * GETs follow it, and a walk might never end.
+ */
 static int entry_kind(int fd, const struct dirent *de)
 {
 	struct stat st;
@@ -82,8 +86,12 @@ static int entry_kind(int fd, const struct dirent *de)
 		return 1;
 	if (de->d_type == DT_REG)
 		return 0;
-	if (de->d_type != DT_UNKNOWN || fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (de->d_type != DT_UNKNOWN && de->d_type != DT_LNK)
 		return -ENOENT;
+	if (fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (S_ISLNK(st.st_mode))
+		return !fstatat(fd, de->d_name, &st, 0) && S_ISDIR(st.st_mode) ? -ELOOP : -ENOENT;
 	if (S_ISDIR(st.st_mode))
 		return 1;
 	return S_ISREG(st.st_mode) ? 0 : -ENOENT;
@@ -101,14 +109,16 @@ static int level_read(struct walk *w, struct level *l, DIR *d)
 		if (de->d_name[0] == '.' || l->base_len + len >= STORE_KEY_MAX)
 			continue;
 		kind = entry_kind(dirfd(d), de);
-		if (kind < 0)
+		if (kind == -ENOENT)
 			continue;
 		memcpy(name, de->d_name, len);
-		if (kind == 1)
+		if (kind)
 			name[len++] = '/';
 		name[len] = '\0';
 		if (!key_wanted(w, w->key, l->base_len + len))
 			continue;
+		if (kind < 0)
+			return kind;
 		r = level_add(l, name, len);
 		if (r)
 			return r;

@@ -83,6 +83,7 @@ static bool signing_key(const struct s3_sign_in *in, const char *secret, struct 
 	int n = snprintf(text, sizeof(text), "%.8s/%s/%s", in->date, in->region, secret);
 
 	if (n >= (int)sizeof(text)) {
+		OPENSSL_cleanse(text, sizeof(text));
 		k->set = false;
 	} else {
 		hash_sha256(text, (size_t)n, of);

@@ -357,6 +357,43 @@ static int disk_small_fn(enum disk_op op, uint64_t seq __unused)
 	return r;
 }
 
+static unsigned int creates_failed; /* atomic */
+
+static int disk_create_fn(enum disk_op op, uint64_t layer __unused)
+{
+	if (op != DISK_CREATE)
+		return 0;
+	__atomic_add_fetch(&creates_failed, 1, __ATOMIC_RELAXED);
+	return -EIO;
+}
+
+/* Only for want of space is there a claim, for which everybody's writes wait. */
+static void next_layer_that_fails_otherwise_holds_nobody_up(void **state __unused)
+{
+	static uint8_t data[4096], got[4096];
+	struct harness h;
+
+	harness_init(&h);
+	harness_start(&h);
+	harness_create(&h, "unlucky", 64 * MiB, 64 * KiB);
+	memset(data, 1, sizeof(data));
+	assert_int_equal(harness_io(&h, GFS_WRITE, 0, 8, data), 0);
+	harness_drain(&h);
+	assert_int_equal(harness_io(&h, GFS_WRITE, 8, 8, data), 0);
+	__atomic_store_n(&disk_fault_hook, disk_create_fn, __ATOMIC_RELEASE);
+	harness_drain(&h);
+	assert_in_range(__atomic_load_n(&creates_failed, __ATOMIC_RELAXED), 1, 2);
+	__atomic_store_n(&disk_fault_hook, NULL, __ATOMIC_RELEASE);
+	assert_int_equal(harness_io(&h, GFS_WRITE, 16, 8, data), 0);
+	harness_drain(&h);
+	for (unsigned int i = 0; i < 3; i++) {
+		assert_int_equal(harness_io(&h, GFS_READ, i * 8, 8, got), 0);
+		assert_memory_equal(got, data, sizeof(got));
+	}
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
 /* Writers that are hungrier than what an upload frees never take the room of the next switch. */
 static void full_disk_keeps_room_for_the_next_layer(void **state __unused)
 {
@@ -555,6 +592,7 @@ int main(void)
 		cmocka_unit_test(layer_switch_is_a_consistent_cut),
 		cmocka_unit_test(full_disk_waits_then_recovers_or_says_enospc),
 		cmocka_unit_test(full_disk_keeps_room_for_the_next_layer),
+		cmocka_unit_test(next_layer_that_fails_otherwise_holds_nobody_up),
 		cmocka_unit_test(volume_limit_makes_writes_wait_for_upload),
 		cmocka_unit_test(local_disk_error_poisons_layer),
 		cmocka_unit_test(unwritten_sectors_are_zeros_and_edges_are_exact),

@@ -6,6 +6,7 @@
  */
 #include "selftests/unit/engine_harness.h"
 #include "engine/gc.h"
+#include "engine/image.h"
 #include "engine/objects.h"
 #include "engine/scrub.h"
 
@@ -68,11 +69,11 @@ static int older(const char *path, const struct stat *st, int type, struct FTW *
 {
 	struct timespec ts[2] = {{.tv_nsec = UTIME_OMIT}, st->st_mtim};
 
-	ts[1].tv_sec -= by_s;
+	ts[1].tv_sec = by_s ? ts[1].tv_sec - by_s : 0;
 	return type == FTW_F ? utimensat(AT_FDCWD, path, ts, 0) : 0;
 }
 
-/* Everything that the collector asks the age of becomes older. */
+/* Everything that the collector asks the age of becomes older; or, with 0, of unknown age. */
 static void time_passes(struct harness *h, time_t seconds)
 {
 	static const char *const dirs[] = {"chunks", "manifests", "gc"};
@@ -279,6 +280,54 @@ static void copy_object(struct harness *h, const char *from, const char *to)
 	assert_int_equal(system(cmd), 0);
 }
 
+/* A store that does not say when an object came must not be taken for one that says 1970. */
+static void what_has_no_known_age_is_not_old(void **state)
+{
+	struct gc_report rep;
+	struct harness h;
+
+	begin(&h);
+	harness_create(&h, "base", MiB, MiB);
+	fill(&h, 1);
+	fill(&h, 2);
+	for (int i = 0; i < 3; i++) {
+		time_passes(&h, 0);
+		rep = collect(&h, 0, NULL);
+		assert_int_equal(rep.marked, 0);
+		assert_int_equal(rep.deleted, 0);
+		assert_int_equal(rep.young, 2);
+	}
+	assert_int_equal(count(&h, "chunks/"), 2);
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
+/* The collector learns from its grave what a deleted snapshot named. */
+static void a_bad_transfer_does_not_cost_a_snapshot_its_grave(void **state)
+{
+	struct fmt_err err = {""};
+	struct snapshot s;
+	struct harness h;
+
+	begin(&h);
+	harness_create(&h, "base", MiB, MiB);
+	fill(&h, 1);
+	assert_int_equal(volume_snapshot(h.v, "", 1, &s, &err), 0);
+	harness_fault(&h, "get:snapshots/* corrupt count=1");
+	assert_int_equal(snapshot_delete(h.e, "base", s.seq, 1, &err), 0);
+	harness_fault(&h, "");
+	assert_int_equal(count(&h, "snapshots/"), 0);
+	assert_int_equal(count(&h, "gc/graves/"), 1);
+	/* What is damaged in the store can be deleted nevertheless. */
+	assert_int_equal(volume_snapshot(h.v, "", 1, &s, &err), 0);
+	harness_fault(&h, "get:snapshots/* corrupt");
+	assert_int_equal(snapshot_delete(h.e, "base", s.seq, 1, &err), 0);
+	assert_int_equal(count(&h, "snapshots/"), 0);
+	assert_int_equal(count(&h, "gc/graves/"), 1);
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
 /* All the garbage there is stays, as long as something that names others cannot be read. */
 static void what_cannot_be_read_stops_it(void **state)
 {
@@ -464,6 +513,23 @@ static void scrub(struct harness *h, const char *volume, struct scrub_report *re
 		fail_msg("scrub: %s", err.msg);
 }
 
+/* One bit of a block, far from any header. */
+static void flip(struct harness *h, const char *key)
+{
+	char path[700];
+	FILE *f;
+	int c;
+
+	snprintf(path, sizeof(path), "%s/store/%s", h->dir, key);
+	f = fopen(path, "r+");
+	assert_non_null(f);
+	assert_int_equal(fseek(f, 100, SEEK_SET), 0);
+	c = fgetc(f);
+	assert_int_equal(fseek(f, 100, SEEK_SET), 0);
+	fputc(c ^ 1, f);
+	fclose(f);
+}
+
 static void scrub_finds_what_is_corrupt_and_nothing_else(void **state)
 {
 	static struct scrub_report rep;
@@ -485,19 +551,8 @@ static void scrub_finds_what_is_corrupt_and_nothing_else(void **state)
 	assert_int_equal(rep.packs, 1); /* each once */
 	assert_int_equal(object_list(h.e, "chunks/", keep_key, NULL, &err), 0);
 	copy_object(&h, a_pack, "saved");
-	/* One bit of a block, far from any header. */
+	flip(&h, a_pack);
 	snprintf(path, sizeof(path), "%s/store/%s", h.dir, a_pack);
-	{
-		FILE *f = fopen(path, "r+");
-		int c;
-
-		assert_non_null(f);
-		assert_int_equal(fseek(f, 100, SEEK_SET), 0);
-		c = fgetc(f);
-		assert_int_equal(fseek(f, 100, SEEK_SET), 0);
-		fputc(c ^ 1, f);
-		fclose(f);
-	}
 	scrub(&h, "base", &rep);
 	assert_int_equal(rep.bad, 1);
 	assert_string_equal(rep.bad_list[0].key, a_pack);
@@ -512,16 +567,90 @@ static void scrub_finds_what_is_corrupt_and_nothing_else(void **state)
 	harness_fini(&h);
 }
 
+/* What forks are made from is kept in memory: that it is whole there says nothing of the store. */
+static void scrub_reads_the_store_and_not_what_is_kept_of_it(void **state)
+{
+	static struct scrub_report rep;
+	char key[STORE_KEY_MAX];
+	struct fmt_err err = {""};
+	struct snapshot s;
+	struct harness h;
+	struct manifest *m;
+	struct root root;
+
+	begin(&h);
+	harness_create(&h, "base", MiB, MiB);
+	fill(&h, 1);
+	assert_int_equal(volume_snapshot(h.v, "", 1, &s, &err), 0);
+	assert_int_equal(root_load(h.e, "base", 1, &root, NULL, &err), 0);
+	manifest_key(root.manifest.uuid, root.manifest.id, key, sizeof(key));
+	copy_object(&h, key, "saved");
+	damage(&h, key);
+	assert_int_equal(root_manifest_load(h.e, &root, 1, &m, &err), 0); /* it is kept */
+	manifest_put(m);
+	scrub(&h, "base", &rep);
+	assert_int_equal(rep.bad, 1);
+	assert_string_equal(rep.bad_list[0].key, key);
+	scrub(&h, NULL, &rep);
+	assert_int_equal(rep.bad, 1);
+	copy_object(&h, "saved", key);
+	scrub(&h, NULL, &rep);
+	assert_int_equal(rep.bad, 0);
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
+static void scrub_verifies_images_that_nothing_was_forked_from(void **state)
+{
+	static struct scrub_report rep;
+	const struct bless_options o = {.name = "debian", .op_id = 1};
+	struct bless_result made;
+	struct fmt_err err = {""};
+	struct harness h;
+	char path[200];
+	int fd;
+
+	begin(&h);
+	snprintf(path, sizeof(path), "%s/image", h.dir);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7 + i / 251);
+	assert_int_equal(write(fd, data, sizeof(data)), sizeof(data));
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	if (image_bless(h.e, &o, fd, &made, &err))
+		fail_msg("image_bless: %s", err.msg);
+	close(fd);
+	scrub(&h, NULL, &rep);
+	assert_int_equal(rep.bad, 0);
+	assert_int_equal(rep.holders, 1);
+	assert_int_equal(rep.packs, 1);
+	assert_int_equal(object_list(h.e, "chunks/", keep_key, NULL, &err), 0);
+	flip(&h, a_pack);
+	scrub(&h, NULL, &rep);
+	assert_int_equal(rep.bad, 1);
+	assert_string_equal(rep.bad_list[0].key, a_pack);
+	damage(&h, "bases/debian");
+	scrub(&h, NULL, &rep);
+	assert_int_equal(rep.bad, 1);
+	assert_string_equal(rep.bad_list[0].key, "bases/debian");
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_nothing_names_goes_and_the_rest_stays),
 		cmocka_unit_test(marked_and_named_again_is_spared),
+		cmocka_unit_test(what_has_no_known_age_is_not_old),
+		cmocka_unit_test(a_bad_transfer_does_not_cost_a_snapshot_its_grave),
 		cmocka_unit_test(what_cannot_be_read_stops_it),
 		cmocka_unit_test(limits_are_kept),
 		cmocka_unit_test(an_upload_that_took_too_long_begins_anew),
 		cmocka_unit_test(packs_that_are_mostly_dead_are_compacted),
 		cmocka_unit_test(scrub_finds_what_is_corrupt_and_nothing_else),
+		cmocka_unit_test(scrub_reads_the_store_and_not_what_is_kept_of_it),
+		cmocka_unit_test(scrub_verifies_images_that_nothing_was_forked_from),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -391,6 +391,35 @@ static void a_source_that_was_deleted_is_missing_though_it_is_kept(void **state)
 	box_stop(&b);
 }
 
+/* And its manifest collected, which is not kept, or not any more. Again and again. */
+static void a_source_that_was_collected_is_missing_and_not_corrupt(void **state)
+{
+	char key[STORE_KEY_MAX], etag[STORE_ETAG_MAX];
+	struct store_op op = {.type = STORE_DELETE, .key = key};
+	struct fmt_err fe;
+	struct op_err err;
+	struct snapshot s;
+	struct box b;
+	bool created;
+
+	box_init(&b, "a");
+	box_start(&b);
+	source_put(b.store, "base", 1, 1);
+	assert_int_equal(snapshot_find(b.engine, "base", 1, "x", 1, &s, etag, &fe), 0);
+	snapshot_delete_by(&b, 1);
+	manifest_key(s.manifest.uuid, s.manifest.id, key, sizeof(key));
+	assert_int_equal(store_run(b.store, &op), 0);
+	for (int i = 0; i < 2; i++) {
+		if (fork_of(&b, "late", "snapshot:base@1", &created, &err) != -ENOENT ||
+		    err.fault != OP_FAULT_MISSING)
+			fail_msg("fork %d: %s", i, err.msg);
+		assert_absent(&b, "late");
+		assert_int_equal(model_count(), 0);
+		assert_int_equal(local_volumes(&b), 0);
+	}
+	box_stop(&b);
+}
+
 static bool armed(struct box *b)
 {
 	return __atomic_load_n(&model.armed, __ATOMIC_RELAXED) == 1;
@@ -761,6 +790,7 @@ int main(void)
 		cmocka_unit_test(a_fork_of_a_broken_snapshot_is_undone),
 		cmocka_unit_test(a_fork_of_a_snapshot_that_fails_is_undone),
 		cmocka_unit_test(a_source_that_was_deleted_is_missing_though_it_is_kept),
+		cmocka_unit_test(a_source_that_was_collected_is_missing_and_not_corrupt),
 		cmocka_unit_test(a_source_deleted_meanwhile_gives_404_or_a_whole_fork),
 		cmocka_unit_test(fifty_forks_at_once_fetch_their_source_once),
 		cmocka_unit_test(a_device_is_made_but_not_started_while_the_manifest_is_in_flight),

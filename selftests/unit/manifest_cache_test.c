@@ -310,6 +310,32 @@ static void only_what_a_reference_names_is_kept_for_it(void **state)
 	harness_fini(&h);
 }
 
+/* What is in the store can say any hash: also the one by which something else is kept. */
+static void no_reference_finds_a_snapshot_for_a_manifest(void **state)
+{
+	struct snapshot s = {.name = "base", .seq = 7, .size_bytes = MiB};
+	const char etag[STORE_ETAG_MAX] = "";
+	struct manifest_fetch *f;
+	struct manifest_ref ref;
+	struct manifest *m;
+	struct fmt_err err;
+	struct harness h;
+	char key[STORE_KEY_MAX];
+
+	harness_init(&h);
+	harness_start(&h);
+	snapshot_keep(h.e, &s, etag);
+	ref = manifest_stored(&h, 1, SMALL_ENTRIES);
+	snapshot_key(s.name, s.seq, key, sizeof(key));
+	hash_sha256(key, strlen(key), ref.sha256);
+	f = manifest_fetch_start(h.e, &ref, "test", 1);
+	assert_non_null(f);
+	assert_int_equal(manifest_fetch_finish(f, &m, &err), -EBADMSG);
+	assert_null(m);
+	harness_stop(&h);
+	harness_fini(&h);
+}
+
 /* What a snapshot writes, the forks on this host need not fetch. */
 static void a_snapshot_fills_the_cache(void **state)
 {
@@ -353,6 +379,7 @@ int main(void)
 		cmocka_unit_test(a_failure_is_everybodys_and_is_not_kept),
 		cmocka_unit_test(who_turns_away_stops_nobody),
 		cmocka_unit_test(only_what_a_reference_names_is_kept_for_it),
+		cmocka_unit_test(no_reference_finds_a_snapshot_for_a_manifest),
 		cmocka_unit_test(a_snapshot_fills_the_cache),
 	};
 

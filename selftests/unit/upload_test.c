@@ -165,8 +165,6 @@ static void overwriting_all_drops_superseded_packs(void **state)
 	struct oracle o;
 
 	harness_init(&h);
-	/* One upload a round, however long it takes. */
-	h.cfg.upload_age_ns = h.cfg.upload_age_min_ns = 3600 * NSEC_PER_SEC;
 	harness_start(&h);
 	oracle_init(&o, 4 * MiB, 4);
 	harness_create(&h, "vm-1", o.bytes, 64 * KiB);
