@@ -350,9 +350,11 @@ static int bless_end(struct bless *b, const struct base *old, struct bless_resul
 	if (b->compare) {
 		out->there = true;
 		if (memcmp(base->content_sha256, old->content_sha256, SHA256_LEN))
-			return fmt_fail(b->err, -EEXIST,
-					"image %s exists and has another content (%llu bytes)",
-					old->name, (unsigned long long)old->size_bytes);
+			return fmt_fail(
+				b->err, -EEXIST,
+				"image %s exists and has another content (%llu bytes, blocks of "
+				"%u): take another name, or delete it: glidefs image-rm",
+				old->name, (unsigned long long)old->size_bytes, old->block_bytes);
 		*base = *old;
 		return 0;
 	}
@@ -364,8 +366,8 @@ static int bless_end(struct bless *b, const struct base *old, struct bless_resul
 		res = manifest_make(b, base);
 	if (!res && now_ns() >= b->until_ns)
 		res = fmt_fail(b->err, -ETIME,
-			       "it took more than a quarter of gc.grace_s (%llu s): bless it again, it "
-			       "goes on with what is there",
+			       "it took more than a quarter of gc.grace_s (%llu s): bless it "
+			       "again, it goes on with what is there",
 			       b->e->cfg.gc_grace_ns / NSEC_PER_SEC);
 	if (!res)
 		res = base_seal(b->e, base, &out->there, b->o->op_id, b->err);
@@ -450,8 +452,10 @@ int image_bless(struct engine *e, const struct bless_options *o, int fd, struct 
 		return res;
 	err->msg[0] = '\0';
 	if (b.compare && o->block_bytes && o->block_bytes != old.block_bytes)
-		return fmt_fail(err, -EEXIST, "image %s exists, with blocks of %u bytes", o->name,
-				old.block_bytes);
+		return fmt_fail(err, -EEXIST,
+				"image %s exists, with blocks of %u bytes: take another name, or "
+				"delete it: glidefs image-rm",
+				o->name, old.block_bytes);
 	if (b.compare)
 		b.block_bytes = old.block_bytes;
 	res = bless_init(&b);
