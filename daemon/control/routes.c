@@ -642,6 +642,7 @@ static void get_scrub(struct api_request *req)
 		add_u64(o, "bad", s.progress.bad);
 	}
 	add_u64(o, "runs", s.runs);
+	add_u64(o, "bad_total", s.bad_total);
 	respond(req, 200, o);
 }
 
