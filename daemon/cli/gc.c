@@ -127,6 +127,9 @@ static void print_scrub(struct json_object *o)
 
 		printf("%s: %s\n", cli_str(one, "key", ""), cli_str(one, "why", ""));
 	}
+	if (cli_u64(o, "bad") > json_object_array_length(list))
+		printf("and %llu more\n",
+		       (unsigned long long)(cli_u64(o, "bad") - json_object_array_length(list)));
 }
 
 static int scrub_cache(const struct cli *c)

@@ -22,7 +22,7 @@
 /* What these commands say when they fail: for people, or with --json an object. */
 static int failed(const struct cli *c, int r, const char *msg)
 {
-	const char *code = r == -EEXIST   ? "exists"
+	const char *code = r == -EEXIST   ? "conflict"
 			   : r == -ENOENT ? "not_found"
 			   : r == -EINVAL ? "bad_request"
 					  : "failed";

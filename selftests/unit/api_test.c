@@ -138,6 +138,10 @@ static void the_store_is_collected_and_scrubbed_through_the_api(void **state)
 	assert_int_equal(api_client("gc", "--dry-run", "--json", NULL), 0);
 	assert_non_null(strstr(api_answer, "\"dry_run\":true"));
 	daemon_stop(SIGTERM);
+	daemon_start("[cache]\nssd_bytes=0\n");
+	api_expect(404, "POST", "/api/cache/scrub", NULL);
+	assert_int_equal(api_client("scrub", "--cache", NULL, NULL), 4);
+	daemon_stop(SIGTERM);
 	/* Of two at once one is told so, and where to look. */
 	daemon_start("[store]\nfault=list:* delay=300\n");
 	assert_int_equal(pthread_create(&t, NULL, gc_in_background, NULL), 0);
