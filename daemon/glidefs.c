@@ -60,7 +60,7 @@ static const struct cli_command commands[] = {
 	 cmd_promote},
 	{"gc", CLI_NOTHING, CLI_OPT_GC,
 	 "delete packs and manifests of the store that nothing names any more", cmd_gc},
-	{"scrub", CLI_MAYBE_VOLUME, CLI_OPT_RATE,
+	{"scrub", CLI_MAYBE_VOLUME, CLI_OPT_RATE | CLI_OPT_CACHE,
 	 "verify every block that a volume, or everything, has in the store", cmd_scrub},
 	{"doctor", CLI_NOTHING, CLI_OPT_CACHE_DIR, "can this host run glidefsd, and does it?",
 	 cmd_doctor},
@@ -83,7 +83,8 @@ enum {
 	O_DRY_RUN,
 	O_GRACE,
 	O_MAX_DELETE,
-	O_RATE
+	O_RATE,
+	O_CACHE
 };
 
 static const struct {
@@ -117,6 +118,8 @@ static const struct {
 	 CLI_OPT_GC},
 	{"max-delete", "N", "delete no more objects than this", O_MAX_DELETE, CLI_OPT_GC},
 	{"rate", "SIZE", "read no more than this each second", O_RATE, CLI_OPT_RATE},
+	{"cache", NULL, "instead: what this host has in its cache on the SSD", O_CACHE,
+	 CLI_OPT_CACHE},
 	{"cache-dir", "DIR", "directory to examine (default: the daemon's)", O_CACHE_DIR,
 	 CLI_OPT_CACHE_DIR},
 };
@@ -149,9 +152,16 @@ static int usage(const struct cli_command *cmd)
 			print_option(i);
 	if (!cmd)
 		printf("\nExit status: 0 done, 1 failed, 2 usage, 3 no daemon, 4 no such volume, "
-		       "5 conflict (exists, in use, owned elsewhere).\n");
+		       "snapshot, image or FILE, 5 conflict (exists, in use, owned elsewhere).\n");
 	return CLI_OK;
 }
+
+/* What the shell's completion is told of arguments: packaging/glidefs.bash knows these words. */
+static const char *const follows[] = {
+	[CLI_VOLUME] = "NAME",     [CLI_MAYBE_VOLUME] = "NAME", [CLI_IMAGE] = "IMAGE",
+	[CLI_FILE_IMAGE] = "FILE", [CLI_SOURCE_FILE] = "FILE",  [CLI_NOTHING] = NULL,
+	[CLI_SNAPSHOT] = NULL,
+};
 
 /* For the shell's completion: what may follow. */
 static int complete(int argc, char **argv)
@@ -166,8 +176,8 @@ static int complete(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (!options[i].mask || (cmd && cmd->opts & options[i].mask))
 			printf("--%s\n", options[i].name);
-	if (cmd && (cmd->arg == CLI_VOLUME || cmd->arg == CLI_MAYBE_VOLUME))
-		puts("NAME");
+	if (cmd && follows[cmd->arg])
+		puts(follows[cmd->arg]);
 	return CLI_OK;
 }
 
@@ -225,13 +235,19 @@ static int option_set(struct cli *c, int val, const char *arg)
 	case O_MAX_DELETE:
 		n = *arg && strspn(arg, "0123456789") == strlen(arg) ? strtoul(arg, NULL, 10) : 0;
 		if (n < 1 || n > 1000000000)
-			return bad_usage(val == O_GRACE ? "--grace is \"%s\": a number of seconds"
-							: "--max-delete is \"%s\": a number",
-					 arg);
+			return bad_usage(
+				val == O_GRACE
+					? "--grace is \"%s\": 1 to 1000000000 seconds are allowed"
+					: "--max-delete is \"%s\": 1 to 1000000000 objects are "
+					  "allowed",
+				arg);
 		*(val == O_GRACE ? &c->grace : &c->max_delete) = arg;
 		return 0;
 	case O_RATE:
 		c->rate = arg;
+		return 0;
+	case O_CACHE:
+		c->cache = true;
 		return 0;
 	case O_CACHE_DIR:
 		c->cache_dir = arg;

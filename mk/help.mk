@@ -11,7 +11,7 @@ help:
 	'make integrity       hashes, forks, sparse, overwrites, writers and a soak on a kernel, full sizes' \
 	'make fuzz            parsers under libFuzzer, the API under mad requests (FUZZ_SECONDS=60 FUZZ_REQUESTS=100000)' \
 	'make check-browser   the HTML report of gfs-trace, clicked through in headless Chromium' \
-	'make bench           figures beside the bare server, libcurl, s3backer and nbdkit, and a table of them' \
+	'make bench           figures beside the bare server, libcurl, s3backer, nbdkit and zstd, and a table of them' \
 	'make soak            full counts, all kernels' \
 	'make lint            clang-format, cppcheck, shellcheck, codespell' \
 	'make install         DESTDIR= PREFIX=/usr' \

@@ -2,7 +2,7 @@
 # bash completion for glidefs: the program itself says what may follow.
 _glidefs()
 {
-	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd="" socket="" word i words
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} cmd="" socket="" word i words files=()
 	case $prev in
 	--socket | -s)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -20,7 +20,7 @@ _glidefs()
 		mapfile -t COMPREPLY < <(compgen -W "raw qcow2" -- "$cur")
 		return
 		;;
-	--size | --block-size | --timeout | --tag | --from | --host)
+	--size | --block-size | --timeout | --tag | --from | --host | --grace | --max-delete | --rate)
 		return
 		;;
 	esac
@@ -32,7 +32,7 @@ _glidefs()
 			socket=${COMP_WORDS[i]}
 			;;
 		--host | --token-file | --size | --block-size | --timeout | --tag | --from | --cache-dir | \
-			--config | --format)
+			--config | --format | --grace | --max-delete | --rate)
 			i=$((i + 1))
 			;;
 		-*) ;;
@@ -48,7 +48,16 @@ _glidefs()
 		words="${words/NAME/} $(glidefs ${socket:+--socket "$socket"} ls 2>/dev/null |
 			awk 'NR > 1 { print $1 }')"
 		;;
+	*IMAGE*)
+		words="${words/IMAGE/} $(glidefs ${socket:+--socket "$socket"} images 2>/dev/null |
+			awk 'NR > 1 { print $1 }')"
+		;;
+	*FILE*)
+		words=${words/FILE/}
+		mapfile -t files < <(compgen -f -- "$cur")
+		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+	COMPREPLY+=("${files[@]}")
 }
 complete -F _glidefs glidefs

@@ -37,6 +37,7 @@ enum cli_exit {
 #define CLI_OPT_FORMAT     (1u << 10)
 #define CLI_OPT_GC         (1u << 11)
 #define CLI_OPT_RATE       (1u << 12)
+#define CLI_OPT_CACHE      (1u << 13)
 
 struct cli {
 	const char *socket;
@@ -48,7 +49,7 @@ struct cli {
 	const char *size, *block, *cache_dir, *tag, *from, *config, *format;
 	bool partitions, read_only, force;
 	unsigned int timeout_s; /* 0 = not given */
-	bool dry_run;
+	bool dry_run, cache;
 	const char *grace, *max_delete, *rate; /* numbers, or NULL */
 };
 
@@ -135,6 +136,13 @@ void cli_progress(const char *name, uint64_t done, uint64_t total, const char *w
 		  uint64_t since_ns);
 /* Erase that line. */
 void cli_progress_end(void);
+/*
+ * cli_request() of a POST that may take long. On a terminal draw() is called five times a second
+ * meanwhile; it says whether it has drawn a line, which is erased at the end.
+ */
+int cli_post_watched(const struct cli *c, const char *path, const char *body,
+		     bool (*draw)(const struct cli *c, void *arg), void *arg,
+		     struct json_object **out);
 
 /* ---- qcow2.c ---- */
 
@@ -145,6 +153,35 @@ void cli_progress_end(void);
 int qcow2_open(const char *path, char *err, size_t len) __must_check;
 /* Does it begin like one? */
 bool qcow2_is(int fd);
+
+/* ---- image_file.c ---- */
+
+/*
+ * c->file as a descriptor that gives the raw image, 0 for "-"; what begins like something packed is
+ * refused unless c->format says raw. -errno with a sentence in err[len].
+ */
+int image_source_open(const struct cli *c, char *err, size_t len) __must_check;
+
+struct image_target {
+	const char *path;
+	int fd;
+	bool sparse; /* an empty file: zeros may be holes */
+	bool made;   /* by the export; unnamed: it has no name yet */
+	bool unnamed;
+};
+
+/*
+ * c->file, or standard output, for an image of `size` bytes; c->force: what is there is written
+ * over, but for a disk that is in use. 0, or -errno with a sentence in err[len].
+ */
+int image_target_open(const struct cli *c, uint64_t size, struct image_target *t, char *err,
+		      size_t len) __must_check;
+/*
+ * The end of it. res 0: all is written; it is synced and gets its name. Else, what failed, with its
+ * sentence in err[len]: what was made goes, of what was written over the sentence then tells.
+ * Returns res, or -errno with a sentence.
+ */
+int image_target_close(struct image_target *t, int res, char *err, size_t len) __must_check;
 
 /* "1.5 GiB" */
 const char *cli_bytes(uint64_t n, char *buf, size_t len);

@@ -90,8 +90,15 @@ int cli_call(const struct cli *c, const char *method, const char *path, const ch
 		if (!reply->body)
 			reply->body = strdup("");
 	} else {
+		long reason = 0;
+
+		/* Of a socket curl tells of a port that there is not. */
+		if (res == CURLE_COULDNT_CONNECT && !c->host)
+			curl_easy_getinfo(h, CURLINFO_OS_ERRNO, &reason);
 		snprintf(reply->error, sizeof(reply->error), "%s",
-			 err[0] ? err : curl_easy_strerror(res));
+			 reason   ? strerror((int)reason)
+			 : err[0] ? err
+				  : curl_easy_strerror(res));
 	}
 	curl_slist_free_all(headers);
 	curl_easy_cleanup(h);

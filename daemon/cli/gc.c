@@ -1,46 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/*
- * glidefs gc and scrub: the request runs in a thread of its own while this one asks what the run is
- * at and draws that on a terminal. `done` and the reply are the thread's until it is joined.
+/* glidefs gc and scrub: a request, drawn while it runs, and a report. One thread; see progress.c.
  */
 #include "cli/cli.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define POLL_NS (200 * NSEC_PER_MSEC)
-
-struct running {
-	const struct cli *c;
-	const char *path, *body;
-	struct cli_reply reply;
-	int res;
-	bool done; /* under lock */
-	pthread_mutex_t lock;
-	pthread_cond_t cond;
-};
-
-static void *run_request(void *arg)
-{
-	struct running *r = arg;
-
-	r->res = cli_call(r->c, "POST", r->path, r->body, &r->reply);
-	SCOPED_LOCK(&r->lock);
-	r->done = true;
-	pthread_cond_signal(&r->cond);
-	return NULL;
-}
-
-static bool wait_done(struct running *r)
-{
-	uint64_t until = now_ns() + POLL_NS;
-	SCOPED_LOCK(&r->lock);
-
-	while (!r->done)
-		if (cond_wait_until(&r->cond, &r->lock, until) == -ETIMEDOUT)
-			break;
-	return r->done;
-}
 
 static void draw_gc(struct json_object *o)
 {
@@ -58,17 +22,23 @@ static void draw_scrub(struct json_object *o)
 		(unsigned long long)cli_u64(o, "bad"));
 }
 
-static bool look(const struct cli *c, const char *path, void (*draw)(struct json_object *o))
+struct watched {
+	const char *path;
+	void (*draw)(struct json_object *o);
+};
+
+static bool look(const struct cli *c, void *arg)
 {
+	const struct watched *w = arg;
 	struct cli_reply reply;
 	struct json_object *o;
 	bool drawn = false;
 
-	if (cli_call(c, "GET", path, NULL, &reply))
+	if (cli_call(c, "GET", w->path, NULL, &reply))
 		return false;
 	o = reply.status == 200 ? json_tokener_parse(reply.body) : NULL;
 	if (cli_bool(o, "running")) {
-		draw(o);
+		w->draw(o);
 		fflush(stderr);
 		drawn = true;
 	}
@@ -122,30 +92,11 @@ static struct json_object *body_new(const struct cli *c)
 static int with_progress(const struct cli *c, const char *path, struct json_object *body,
 			 void (*draw)(struct json_object *o), struct json_object **out)
 {
-	struct running r = {.c = c,
-			    .path = path,
-			    .body = json_object_to_json_string(body),
-			    .lock = PTHREAD_MUTEX_INITIALIZER};
-	bool tty = isatty(STDERR_FILENO) && !c->json, drawn = false;
-	pthread_t t;
+	struct watched w = {.path = path, .draw = draw};
+	int ret = cli_post_watched(c, path, json_object_to_json_string(body), look, &w, out);
 
-	*out = NULL;
-	cond_init_mono(&r.cond);
-	if (pthread_create(&t, NULL, run_request, &r)) {
-		fprintf(stderr, "glidefs: cannot start a thread\n");
-		json_object_put(body);
-		return CLI_FAILED;
-	}
-	while (!wait_done(&r))
-		drawn |= tty && look(c, path, draw);
-	pthread_join(t, NULL);
-	if (drawn)
-		fprintf(stderr, "\r\033[K");
-	if (r.res)
-		r.reply.status = 0;
 	json_object_put(body);
-	pthread_cond_destroy(&r.cond);
-	return cli_finish(c, &r.reply, out);
+	return ret;
 }
 
 int cmd_gc(const struct cli *c)
@@ -176,13 +127,41 @@ static void print_scrub(struct json_object *o)
 
 		printf("%s: %s\n", cli_str(one, "key", ""), cli_str(one, "why", ""));
 	}
+	if (cli_u64(o, "bad") > json_object_array_length(list))
+		printf("and %llu more\n",
+		       (unsigned long long)(cli_u64(o, "bad") - json_object_array_length(list)));
+}
+
+static int scrub_cache(const struct cli *c)
+{
+	struct json_object *o;
+	char bytes[32];
+	int ret = cli_request(c, "POST", "/api/cache/scrub", NULL, &o);
+
+	if (ret == CLI_OK && !c->json)
+		printf("%llu blocks and indexes, %s: %llu bad\n",
+		       (unsigned long long)cli_u64(o, "entries"),
+		       cli_bytes(cli_u64(o, "bytes"), bytes, sizeof(bytes)),
+		       (unsigned long long)cli_u64(o, "bad"));
+	if (ret == CLI_OK && cli_u64(o, "bad"))
+		ret = CLI_FAILED;
+	json_object_put(o);
+	return ret;
 }
 
 int cmd_scrub(const struct cli *c)
 {
-	struct json_object *body = json_object_new_object(), *o;
+	struct json_object *body, *o;
 	int ret;
 
+	if (c->cache && (c->name || c->rate)) {
+		fprintf(stderr,
+			"glidefs: scrub --cache reads all of the cache: no NAME, no --rate\n");
+		return CLI_USAGE;
+	}
+	if (c->cache)
+		return scrub_cache(c);
+	body = json_object_new_object();
 	if (c->name)
 		json_object_object_add(body, "volume", json_object_new_string(c->name));
 	if (c->rate)

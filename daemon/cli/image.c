@@ -6,11 +6,9 @@
  */
 #include "cli/cli.h"
 
-#include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "control/config_store.h"
@@ -24,7 +22,7 @@
 /* What these commands say when they fail: for people, or with --json an object. */
 static int failed(const struct cli *c, int r, const char *msg)
 {
-	const char *code = r == -EEXIST   ? "exists"
+	const char *code = r == -EEXIST   ? "conflict"
 			   : r == -ENOENT ? "not_found"
 			   : r == -EINVAL ? "bad_request"
 					  : "failed";
@@ -34,7 +32,8 @@ static int failed(const struct cli *c, int r, const char *msg)
 		o = json_object_new_object();
 		json_object_object_add(o, "error", json_object_new_string(msg));
 		json_object_object_add(o, "code", json_object_new_string(code));
-		puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+		puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+							       JSON_C_TO_STRING_NOSLASHESCAPE));
 		json_object_put(o);
 	} else {
 		fprintf(stderr, "glidefs: %s\n", msg);
@@ -140,43 +139,13 @@ static void bar_end(const struct bar *b)
 
 /* ---- bless ---- */
 
-/* The image as a descriptor that gives raw bytes. */
-static int image_open(const struct cli *c, struct fmt_err *err)
-{
-	bool qcow2 = c->format && !strcmp(c->format, "qcow2");
-	int fd;
-
-	if (!strcmp(c->file, "-")) {
-		if (!qcow2)
-			return STDIN_FILENO;
-		snprintf(err->msg, sizeof(err->msg),
-			 "a qcow2 image cannot be read from standard input: give its file");
-		return -EINVAL;
-	}
-	fd = open(c->file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0) {
-		int r = -errno;
-
-		snprintf(err->msg, sizeof(err->msg), "%.200s: %s", c->file, strerror(-r));
-		return r == -EEXIST ? -EIO : r;
-	}
-	if (!c->format)
-		qcow2 = qcow2_is(fd);
-	if (!qcow2)
-		return fd;
-	close(fd);
-	if (isatty(STDERR_FILENO) && !c->json)
-		fprintf(stderr, "%s: qemu-img converts it\n", c->file);
-	return qcow2_open(c->file, err->msg, sizeof(err->msg));
-}
-
-static int size_option(const char *s, uint32_t *out, struct fmt_err *err)
+static int size_option(const char *s, uint32_t *out)
 {
 	uint64_t v = 0;
 
 	if (s && (size_parse(s, &v) || v < 4096 || v > MiB || (v & (v - 1)))) {
-		snprintf(err->msg, sizeof(err->msg),
-			 "--block-size is \"%.32s\": a power of two from 4K to 1M", s);
+		fprintf(stderr, "glidefs: --block-size is \"%s\": a power of two from 4K to 1M\n",
+			s);
 		return -EINVAL;
 	}
 	*out = (uint32_t)v;
@@ -188,15 +157,15 @@ static void add_u64(struct json_object *o, const char *key, uint64_t v)
 	json_object_object_add(o, key, json_object_new_uint64(v));
 }
 
-static void bless_print(const struct cli *c, const struct bless_result *r)
+static void bless_print(const struct cli *c, const struct session *s, const struct bless_result *r)
 {
 	const struct image_progress *p = &r->progress;
 	char hex[2 * SHA256_LEN + 1], size[32], data[32], sent[32];
 	struct json_object *o;
 
 	if (!c->json) {
-		printf("image:%s %s: %s, %s of it data, %s uploaded\n", r->base.name,
-		       r->there ? "was there already" : "is there",
+		printf("image:%s %s in %s: %s, %s of it data, %s uploaded\n", r->base.name,
+		       r->there ? "was there already" : "is there", s->cfg.store_url,
 		       cli_bytes(r->base.size_bytes, size, sizeof(size)),
 		       cli_bytes(p->data_bytes, data, sizeof(data)),
 		       cli_bytes(p->sent_bytes, sent, sizeof(sent)));
@@ -214,7 +183,9 @@ static void bless_print(const struct cli *c, const struct bless_result *r)
 	add_u64(o, "packs_found", p->packs_there);
 	add_u64(o, "uploaded_bytes", p->sent_bytes);
 	add_u64(o, "found_bytes", p->there_bytes);
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	json_object_object_add(o, "store", json_object_new_string(s->cfg.store_url));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(o);
 }
 
@@ -226,37 +197,50 @@ int cmd_bless(const struct cli *c)
 	struct fmt_err err = {""};
 	struct bless_result res;
 	struct session s;
-	int fd, r = size_option(c->block, &o.block_bytes, &err);
+	int fd, r;
 
-	if (r)
-		return failed(c, r, err.msg);
+	if (size_option(c->block, &o.block_bytes))
+		return CLI_USAGE;
 	/* Packs are made and freed all the time: their memory is used again, not faulted in again.
 	 */
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	mallopt(M_TRIM_THRESHOLD, 256 << 20);
-	fd = image_open(c, &err);
-	if (fd < 0)
-		return failed(c, fd, err.msg);
+	/* First what fails at once: a qcow2 image takes long to convert. */
 	r = session_open(c, &s, &err);
-	if (!r) {
-		r = image_bless(s.e, &o, fd, &res, &err);
-		bar_end(&bar);
-		session_close(&s);
-	}
-	close(fd);
 	if (r)
 		return failed(c, r, err.msg);
-	bless_print(c, &res);
-	return CLI_OK;
+	fd = image_source_open(c, err.msg, sizeof(err.msg));
+	r = fd < 0 ? fd : image_bless(s.e, &o, fd, &res, &err);
+	bar_end(&bar);
+	if (fd >= 0)
+		close(fd);
+	if (!r)
+		bless_print(c, &s, &res);
+	session_close(&s);
+	return r ? failed(c, r, err.msg) : CLI_OK;
 }
 
 /* ---- export ---- */
 
-/* What is exported, as a root: its size, and the manifest that it names. */
+static const char of_volume[] = "volume:", of_snapshot[] = "snapshot:";
+
+static bool source_ok(const char *source)
+{
+	char name[GFS_NAME_MAX];
+	struct fmt_err ignored;
+	uint64_t seq;
+
+	if (!strncmp(source, of_volume, sizeof(of_volume) - 1))
+		return !volume_name_check(source + sizeof(of_volume) - 1, &ignored);
+	if (!strncmp(source, of_snapshot, sizeof(of_snapshot) - 1))
+		return !snapshot_ref_parse(source + sizeof(of_snapshot) - 1, name, &seq);
+	return !base_ref_parse(source, name);
+}
+
+/* What is exported, as a root: its size, and the manifest that it names. source_ok(). */
 static int source_root(const struct cli *c, struct engine *e, uint64_t op_id, struct root *r,
 		       struct fmt_err *err)
 {
-	static const char volume[] = "volume:", snapshot[] = "snapshot:";
 	char name[GFS_NAME_MAX];
 	struct snapshot s;
 	struct base b;
@@ -264,8 +248,8 @@ static int source_root(const struct cli *c, struct engine *e, uint64_t op_id, st
 	int res;
 
 	memset(r, 0, sizeof(*r));
-	if (!strncmp(c->source, volume, sizeof(volume) - 1)) {
-		res = root_load(e, c->source + sizeof(volume) - 1, op_id, r, NULL, err);
+	if (!strncmp(c->source, of_volume, sizeof(of_volume) - 1)) {
+		res = root_load(e, c->source + sizeof(of_volume) - 1, op_id, r, NULL, err);
 		if (!res && r->owner[0] && !c->json)
 			fprintf(stderr,
 				"glidefs: volume %s is attached to host %s: what was not uploaded "
@@ -273,18 +257,14 @@ static int source_root(const struct cli *c, struct engine *e, uint64_t op_id, st
 				r->name, r->owner, r->name);
 		return res;
 	}
-	if (!strncmp(c->source, snapshot, sizeof(snapshot) - 1) &&
-	    !snapshot_ref_parse(c->source + sizeof(snapshot) - 1, name, &seq)) {
-		res = snapshot_load(e, name, seq, op_id, &s, err);
-	} else if (!base_ref_parse(c->source, name)) {
+	if (!base_ref_parse(c->source, name)) {
 		res = base_load(e, name, op_id, &b, err);
 		if (!res)
 			base_source(&b, &s);
 	} else {
-		snprintf(err->msg, sizeof(err->msg),
-			 "\"%.200s\" is not volume:NAME, snapshot:NAME@SEQ or image:NAME",
-			 c->source);
-		return -EINVAL;
+		res = snapshot_ref_parse(c->source + sizeof(of_snapshot) - 1, name, &seq);
+		if (!res)
+			res = snapshot_load(e, name, seq, op_id, &s, err);
 	}
 	if (res)
 		return res;
@@ -295,33 +275,8 @@ static int source_root(const struct cli *c, struct engine *e, uint64_t op_id, st
 	return 0;
 }
 
-/* Where it goes: *sparse: an empty file. *made: it was not there. */
-static int target_open(const struct cli *c, bool *sparse, bool *made, struct fmt_err *err)
-{
-	struct stat st;
-	int fd, r;
-
-	*sparse = *made = false;
-	if (!strcmp(c->file, "-"))
-		return STDOUT_FILENO;
-	fd = open(c->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	*made = fd >= 0;
-	if (fd < 0 && errno == EEXIST && c->force)
-		fd = open(c->file, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) || (S_ISREG(st.st_mode) && ftruncate(fd, 0))) {
-		r = -errno;
-		snprintf(err->msg, sizeof(err->msg), "%.200s: %s%s", c->file, strerror(-r),
-			 r == -EEXIST ? "; --force writes over it" : "");
-		if (fd >= 0)
-			close(fd);
-		return r == -ENOENT ? -EIO : r;
-	}
-	*sparse = S_ISREG(st.st_mode);
-	return fd;
-}
-
-static int export_to(const struct cli *c, struct engine *e, const struct root *root, int fd,
-		     bool sparse, uint64_t op_id, struct fmt_err *err)
+static int export_to(const struct cli *c, struct engine *e, const struct root *root,
+		     const struct image_target *t, uint64_t op_id, struct fmt_err *err)
 {
 	struct bar bar = bar_new(c, root->name);
 	struct manifest *m = NULL;
@@ -329,45 +284,57 @@ static int export_to(const struct cli *c, struct engine *e, const struct root *r
 
 	if (r)
 		return r == -ENOENT ? -EIO : r; /* the source is there, a part of it is not */
-	r = image_export(e, m, root->size_bytes, fd, sparse, bar_draw, &bar, op_id, err);
+	r = image_export(e, m, root->size_bytes, t->fd, t->sparse, bar_draw, &bar, op_id, err);
 	manifest_put(m);
 	bar_end(&bar);
-	/* A pipe cannot be synced, and need not be. */
-	if (!r && fsync(fd) && errno != EINVAL && errno != EROFS) {
-		r = -errno;
-		snprintf(err->msg, sizeof(err->msg), "%.200s: %s", c->file, strerror(-r));
-	}
 	return r;
+}
+
+static void export_print(const struct cli *c, const struct root *root)
+{
+	struct json_object *o;
+
+	if (!c->json || !strcmp(c->file, "-"))
+		return;
+	o = json_object_new_object();
+	json_object_object_add(o, "source", json_object_new_string(c->source));
+	add_u64(o, "size_bytes", root->size_bytes);
+	if (root->owner[0])
+		json_object_object_add(o, "attached_to", json_object_new_string(root->owner));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
 }
 
 int cmd_export_image(const struct cli *c)
 {
 	uint64_t op_id = timing_op_id();
 	struct fmt_err err = {""};
-	bool sparse, made = false;
+	struct image_target t;
 	struct session s;
 	struct root root;
-	int fd = -1, r = session_open(c, &s, &err);
+	int r;
 
+	if (!source_ok(c->source)) {
+		fprintf(stderr,
+			"glidefs: \"%s\" is not volume:NAME, snapshot:NAME@SEQ or image:NAME\n",
+			c->source);
+		return CLI_USAGE;
+	}
+	r = session_open(c, &s, &err);
 	if (r)
 		return failed(c, r, err.msg);
 	r = source_root(c, s.e, op_id, &root, &err);
+	if (!r)
+		r = image_target_open(c, root.size_bytes, &t, err.msg, sizeof(err.msg));
 	if (!r) {
-		fd = target_open(c, &sparse, &made, &err);
-		r = fd < 0 ? fd : export_to(c, s.e, &root, fd, sparse, op_id, &err);
+		r = export_to(c, s.e, &root, &t, op_id, &err);
+		r = image_target_close(&t, r, err.msg, sizeof(err.msg));
 	}
-	if (fd >= 0 && close(fd) && !r) {
-		r = -errno;
-		snprintf(err.msg, sizeof(err.msg), "%.200s: %s", c->file, strerror(-r));
-	}
-	if (r && made)
-		unlink(c->file); /* half an image is none */
 	session_close(&s);
 	if (r)
 		return failed(c, r, err.msg);
-	if (c->json && strcmp(c->file, "-") != 0)
-		printf("{\"source\":\"%s\",\"size_bytes\":%llu}\n", c->source,
-		       (unsigned long long)root.size_bytes);
+	export_print(c, &root);
 	return CLI_OK;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * drain, detach, attach, takeover and snapshot: the request runs in a thread of its own while this
- * one asks what it is at and how much is left, and draws that on a terminal. Nothing is drawn
+ * Requests that take long, those on a volume here: the request runs in a thread of its own while
+ * this one asks what it is at and how much is left, and draws that on a terminal. Nothing is drawn
  * elsewhere. `done` and the reply are the thread's until it is joined.
  */
 #include "cli/cli.h"
@@ -14,7 +14,7 @@
 
 struct running {
 	const struct cli *c;
-	const char *action, *body;
+	const char *path, *body;
 	struct cli_reply reply;
 	int res;
 	bool done; /* under lock */
@@ -25,10 +25,8 @@ struct running {
 static void *run_request(void *arg)
 {
 	struct running *r = arg;
-	char path[512];
 
-	cli_path(r->c, r->action, path, sizeof(path));
-	r->res = cli_call(r->c, "POST", path, r->body, &r->reply);
+	r->res = cli_call(r->c, "POST", r->path, r->body, &r->reply);
 	SCOPED_LOCK(&r->lock);
 	r->done = true;
 	pthread_cond_signal(&r->cond);
@@ -46,6 +44,33 @@ static bool wait_done(struct running *r)
 			break;
 	return r->done;
 }
+
+int cli_post_watched(const struct cli *c, const char *path, const char *body,
+		     bool (*draw)(const struct cli *c, void *arg), void *arg,
+		     struct json_object **out)
+{
+	struct running r = {.c = c, .path = path, .body = body, .lock = PTHREAD_MUTEX_INITIALIZER};
+	bool tty = isatty(STDERR_FILENO) && !c->json, drawn = false;
+	pthread_t t;
+
+	*out = NULL;
+	cond_init_mono(&r.cond);
+	if (pthread_create(&t, NULL, run_request, &r)) {
+		fprintf(stderr, "glidefs: cannot start a thread\n");
+		return CLI_FAILED;
+	}
+	while (!wait_done(&r))
+		drawn |= tty && draw(c, arg);
+	pthread_join(t, NULL);
+	if (drawn)
+		cli_progress_end();
+	pthread_cond_destroy(&r.cond);
+	if (r.res)
+		r.reply.status = 0;
+	return cli_finish(c, &r.reply, out);
+}
+
+/* ---- operations on a volume ---- */
 
 /* What the daemon says of the volume now; false: nothing. */
 struct seen {
@@ -109,52 +134,41 @@ void cli_progress_end(void)
 	fprintf(stderr, "\r\033[K");
 }
 
-static void draw(const char *name, const struct seen *s, uint64_t first, uint64_t start_ns)
-{
-	const char *what = s->phase;
+struct watch {
+	uint64_t start_ns, first; /* the most that was left */
+};
 
-	if (!s->bytes)
-		first = 0;
-	if (!first && !what[0])
+static bool draw(const struct cli *c, void *arg)
+{
+	struct watch *w = arg;
+	struct seen s = {0};
+	const char *what = s.phase;
+	uint64_t total;
+
+	if (!look(c, &s))
+		return false;
+	w->first = MAX(w->first, s.left);
+	total = s.bytes ? w->first : 0;
+	if (!total && !what[0])
 		what = "waiting for the daemon";
-	cli_progress(name, first - MIN(s->left, first), first, what, start_ns);
+	cli_progress(c->name, total - MIN(s.left, total), total, what, w->start_ns);
+	return true;
 }
 
 /* body (may be NULL) and what to print of the answer for people (may be NULL). */
 static int with_progress(const struct cli *c, const char *action, const char *body,
 			 void (*print)(struct json_object *o))
 {
-	struct running r = {
-		.c = c, .action = action, .body = body, .lock = PTHREAD_MUTEX_INITIALIZER};
-	uint64_t start = now_ns(), first = 0;
-	struct seen seen = {0};
-	bool tty = isatty(STDERR_FILENO) && !c->json, drawn = false;
+	struct watch w = {.start_ns = now_ns()};
 	struct json_object *o;
-	pthread_t t;
+	char path[512];
 	int ret;
 
-	cond_init_mono(&r.cond);
-	if (pthread_create(&t, NULL, run_request, &r)) {
-		fprintf(stderr, "glidefs: cannot start a thread\n");
-		return CLI_FAILED;
-	}
-	while (!wait_done(&r)) {
-		if (!tty || !look(c, &seen))
-			continue;
-		first = MAX(first, seen.left);
-		draw(c->name, &seen, first, start);
-		drawn = true;
-	}
-	pthread_join(t, NULL);
-	if (drawn)
-		cli_progress_end();
-	if (r.res)
-		r.reply.status = 0;
-	ret = cli_finish(c, &r.reply, &o);
+	cli_path(c, action, path, sizeof(path));
+	ret = cli_post_watched(c, path, body, draw, &w, &o);
 	if (ret == CLI_OK && print && !c->json)
 		print(o);
 	json_object_put(o);
-	pthread_cond_destroy(&r.cond);
 	return ret;
 }
 

@@ -8,10 +8,13 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "engine/format.h"
 #include "lib/fsutil.h"
 
 #define OUTPUT_MAX (1 * MiB)
@@ -46,6 +49,7 @@ static int qemu_img(const char *const *args, int leaks_status, char *out, size_t
 		return -EAGAIN;
 	}
 	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(fds[1], STDOUT_FILENO);
 		dup2(fds[1], STDERR_FILENO);
 		execvp("qemu-img", (char *const *)args);
@@ -106,7 +110,13 @@ static int info_check(const char *info, const char *path, char *err, size_t len)
 		why = "its data is in another file; make it whole first: qemu-img convert -O qcow2";
 	else if (json_object_object_get_ex(o, "encrypted", &unused) &&
 		 json_object_get_boolean(unused))
-		why = "it is encrypted";
+		why = "it is encrypted; decrypt it first: qemu-img convert -O qcow2";
+	if (!why && cli_u64(o, "virtual-size") > VOLUME_BYTES_MAX) {
+		snprintf(err, len, "%.200s: it holds %llu bytes, a volume at most %llu", path,
+			 (unsigned long long)cli_u64(o, "virtual-size"), VOLUME_BYTES_MAX);
+		json_object_put(o);
+		return -EFBIG;
+	}
 	json_object_put(o);
 	if (!why)
 		return 0;
@@ -126,7 +136,7 @@ static int unnamed_file(char *err, size_t len)
 		r = -errno;
 		snprintf(err, len, "a temporary file in %.200s: %s", dir && *dir ? dir : "/var/tmp",
 			 strerror(-r));
-		return r;
+		return r == -ENOENT ? -EIO : r; /* that would be the image */
 	}
 	unlink(path);
 	return fd;

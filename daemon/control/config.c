@@ -118,9 +118,11 @@ const struct config_option config_options[] = {
 	    "threads that serve guest I/O; 0 = one per CPU, 32 at most"),
 	OPT("gc", "grace_s", CONFIG_UINT, gc_grace_s, "86400", 8, 31536000,
 	    "seconds before the collector deletes what nothing names; the same on all hosts of a store, and "
-	    "uploads, snapshots and forks have a quarter of it"),
+	    "uploads, snapshots and forks have a quarter of it: one that takes longer begins anew, or fails. "
+	    "Less than an hour is for tests"),
 	OPT("gc", "interval_s", CONFIG_UINT, gc_interval_s, "0", 0, 31536000,
-	    "seconds between two runs of the collector by this host; 0 = only by glidefs gc"),
+	    "seconds between two runs of the collector by this host; 0 = only by glidefs gc. One host "
+	    "of a store is enough"),
 	OPT("gc", "max_delete", CONFIG_UINT, gc_max_delete, "0", 0, 1000000000,
 	    "packs and manifests that one such run deletes at most; 0 = no limit"),
 	OPT("ublk", "queues", CONFIG_UINT, queues, "2", 2, 64,

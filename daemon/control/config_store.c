@@ -6,14 +6,12 @@
 #include <string.h>
 
 #include "lib/fsutil.h"
-#include "lib/log.h"
 
 int config_store_open(const struct config *c, uint64_t probe_wait_ns, struct store **out,
 		      struct fmt_err *err)
 {
-	const char *fault = c->store_fault[0] ? c->store_fault : NULL;
 	const struct store_options o = {
-		.fault = fault,
+		.fault = c->store_fault[0] ? c->store_fault : NULL,
 		.s3 = {.endpoint = c->store_endpoint,
 		       .region = c->store_region,
 		       .path_style = c->store_path_style,
@@ -39,7 +37,5 @@ int config_store_open(const struct config *c, uint64_t probe_wait_ns, struct sto
 			 strerror(-r));
 	else
 		r = store_open_with(c->store_url, &o, out, err->msg, sizeof(err->msg));
-	if (!r && fault)
-		log_warn("store: FAULTS ARE INJECTED: %s", fault);
 	return r;
 }

@@ -20,6 +20,9 @@ static void ended(struct host_gc *gc, const struct gc_params *p, const struct gc
 	SCOPED_LOCK(&gc->lock);
 
 	gc->running = false;
+	/* A request that was wrong is no run, and nobody is to be woken for it. */
+	if (r && err->fault == OP_FAULT_REQUEST)
+		return;
 	s->runs++;
 	s->failures += r != 0;
 	s->last = *rep;
@@ -39,8 +42,10 @@ static int begin(struct host_gc *gc, struct op_err *err)
 	if (gc->stop)
 		return op_fail(err, OP_FAULT_BUSY, ESHUTDOWN, "the daemon is stopping");
 	if (gc->running)
-		return op_fail(err, OP_FAULT_BUSY, EBUSY,
-			       "garbage collection: this host runs one already");
+		return op_fail(
+			err, OP_FAULT_BUSY, EBUSY,
+			"garbage collection: this host runs one already; GET /api/gc tells how "
+			"far it is");
 	gc->running = true;
 	return 0;
 }
@@ -101,6 +106,8 @@ void host_gc_status_read(struct host *h, struct host_gc_status *out)
 
 	*out = gc->status;
 	out->phase = gc->running ? __atomic_load_n(&gc->progress.phase, __ATOMIC_ACQUIRE) : NULL;
+	if (gc->running && !out->phase)
+		out->phase = ""; /* it has just begun */
 	out->seen = __atomic_load_n(&gc->progress.seen, __ATOMIC_RELAXED);
 	out->deleted = __atomic_load_n(&gc->progress.deleted, __ATOMIC_RELAXED);
 }
@@ -114,7 +121,9 @@ static int scrub_begin(struct host_gc *gc, struct op_err *err)
 	if (gc->stop)
 		return op_fail(err, OP_FAULT_BUSY, ESHUTDOWN, "the daemon is stopping");
 	if (gc->scrubbing)
-		return op_fail(err, OP_FAULT_BUSY, EBUSY, "scrub: this host runs one already");
+		return op_fail(
+			err, OP_FAULT_BUSY, EBUSY,
+			"scrub: this host runs one already; GET /api/scrub tells how far it is");
 	gc->scrubbing = true;
 	return 0;
 }

@@ -253,13 +253,30 @@ static const struct metric gc_metrics[] = {
 	GC("live_bytes", "gauge", last.live_bytes, "Bytes of packs and manifests in use, as of the last run."),
 	GC("waiting_objects", "gauge", last.waiting, "Packs and manifests waiting for their grace period then."),
 };
+#define SCRUB(n, field, h)                                                                 \
+	{                                                                                  \
+		"glidefs_scrub_" n, "counter", h, offsetof(struct host_scrub_status, field), 0 \
+	}
+static const struct metric scrub_metrics[] = {
+	SCRUB("runs_total", runs, "Scrubs of the store by this host."),
+	SCRUB("bad_total", bad_total, "Objects that they found corrupt or missing."),
+};
 /* clang-format on */
 
 static void print_gc(FILE *f, struct host *h)
 {
+	struct host_scrub_status scrub;
 	struct host_gc_status s;
 
 	host_gc_status_read(h, &s);
+	host_scrub_status_read(h, &scrub);
+	for (size_t i = 0; i < ARRAY_SIZE(scrub_metrics); i++) {
+		const struct metric *m = &scrub_metrics[i];
+
+		head(f, m->name, m->type, m->help);
+		fprintf(f, "%s", m->name);
+		print_value(f, m, field(&scrub, m));
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(gc_metrics); i++) {
 		const struct metric *m = &gc_metrics[i];
 

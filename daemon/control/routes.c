@@ -446,13 +446,17 @@ static void scrub_cache(struct api_request *req)
 	int r = engine_ssd_scrub(api_engine(req->api), &s);
 
 	if (r == -ENOENT) {
-		api_error(req, 404, "no_ssd_cache",
-			  "there is no cache on the SSD: cache.ssd_bytes is 0");
+		api_error(req, 404, "not_found",
+			  "there is no cache on the SSD: cache.ssd_bytes is 0, or its directory "
+			  "failed at start (see the log)");
 		return;
 	}
 	if (r) {
-		api_error(req, r == -EIO ? 500 : 503, "scrub_failed", "after %llu entries: %s",
-			  (unsigned long long)s.entries, strerror(-r));
+		api_error(req, r == -EIO ? 500 : 503, r == -EIO ? "local" : "busy",
+			  "scrub of the cache on the SSD, after %llu entries: %s",
+			  (unsigned long long)s.entries,
+			  r == -ECANCELED || r == -ESHUTDOWN ? "the daemon is stopping"
+							     : strerror(-r));
 		return;
 	}
 	o = json_object_new_object();
@@ -642,6 +646,7 @@ static void get_scrub(struct api_request *req)
 		add_u64(o, "bad", s.progress.bad);
 	}
 	add_u64(o, "runs", s.runs);
+	add_u64(o, "bad_total", s.bad_total);
 	respond(req, 200, o);
 }
 

@@ -24,9 +24,17 @@ struct base_read {
 static int base_use(const struct store_op *op, void *arg)
 {
 	struct base_read *br = arg;
-	int res = base_parse(op->buf, op->size_out, br->b, br->err);
+	struct fmt_err why = {""};
+	int res = base_parse(op->buf, op->size_out, br->b, &why);
 
-	if (!res && strcmp(br->b->name, br->name))
+	if (res)
+		return fmt_fail(br->err, res,
+				"image %s cannot be read (%.400s): %s %s, or delete it: glidefs "
+				"image-rm",
+				br->name, why.msg,
+				res == -EPROTONOSUPPORT ? "use the version that wrote" : "restore",
+				op->key);
+	if (strcmp(br->b->name, br->name))
 		res = fmt_fail(br->err, -EBADMSG, "%s names itself %s", op->key, br->b->name);
 	return res;
 }
@@ -59,7 +67,11 @@ static int taken_verdict(struct engine *e, struct base *b, uint64_t op_id, struc
 					  "image %s: it appears and vanishes; try again", b->name)
 			       : res;
 	if (memcmp(cur.content_sha256, b->content_sha256, SHA256_LEN))
-		return fmt_fail(err, -EEXIST, "image %s exists and has another content", b->name);
+		return fmt_fail(
+			err, -EEXIST,
+			"image %s exists and has another content: take another name, or delete it: "
+			"glidefs image-rm",
+			b->name);
 	*b = cur;
 	return 0;
 }

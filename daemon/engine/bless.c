@@ -350,9 +350,11 @@ static int bless_end(struct bless *b, const struct base *old, struct bless_resul
 	if (b->compare) {
 		out->there = true;
 		if (memcmp(base->content_sha256, old->content_sha256, SHA256_LEN))
-			return fmt_fail(b->err, -EEXIST,
-					"image %s exists and has another content (%llu bytes)",
-					old->name, (unsigned long long)old->size_bytes);
+			return fmt_fail(
+				b->err, -EEXIST,
+				"image %s exists and has another content (%llu bytes, blocks of "
+				"%u): take another name, or delete it: glidefs image-rm",
+				old->name, (unsigned long long)old->size_bytes, old->block_bytes);
 		*base = *old;
 		return 0;
 	}
@@ -445,8 +447,10 @@ int image_bless(struct engine *e, const struct bless_options *o, int fd, struct 
 		return res;
 	err->msg[0] = '\0';
 	if (b.compare && o->block_bytes && o->block_bytes != old.block_bytes)
-		return fmt_fail(err, -EEXIST, "image %s exists, with blocks of %u bytes", o->name,
-				old.block_bytes);
+		return fmt_fail(err, -EEXIST,
+				"image %s exists, with blocks of %u bytes: take another name, or "
+				"delete it: glidefs image-rm",
+				o->name, old.block_bytes);
 	if (b.compare)
 		b.block_bytes = old.block_bytes;
 	res = bless_init(&b);

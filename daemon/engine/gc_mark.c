@@ -66,6 +66,9 @@ struct mark {
 
 /* ---- manifests ---- */
 
+/* What is to be done about a manifest that is not what its holder names. */
+#define STOPS ": nothing is deleted; restore the first, or remove the second, then try again"
+
 struct manifest_want {
 	const struct manifest_ref *ref;
 	const char *holder;
@@ -80,15 +83,16 @@ static int manifest_mark(struct gc_run *g, const struct gc_get *get)
 	int r = 0;
 
 	if (get->res)
-		return fmt_fail(g->err, -ENOENT, "%s is missing, %s names it", get->key,
+		return fmt_fail(g->err, -ENOENT, "%s is missing, %s names it" STOPS, get->key,
 				want->holder);
 	if (get->len != want->ref->bytes)
-		return fmt_fail(g->err, -EBADMSG, "%s: %zu bytes, %s says %llu", get->key, get->len,
-				want->holder, (unsigned long long)want->ref->bytes);
+		return fmt_fail(g->err, -EBADMSG, "%s: %zu bytes, %s says %llu" STOPS, get->key,
+				get->len, want->holder, (unsigned long long)want->ref->bytes);
 	hash_sha256(get->buf, get->len, sum);
 	if (memcmp(sum, want->ref->sha256, sizeof(sum)))
-		return fmt_fail(g->err, -EBADMSG, "%s is corrupt: its hash is not the one in %s",
-				get->key, want->holder);
+		return fmt_fail(g->err, -EBADMSG,
+				"%s is corrupt: its hash is not the one in %s" STOPS, get->key,
+				want->holder);
 	r = manifest_parse(get->buf, get->len, &m, g->err);
 	if (r)
 		return r;

@@ -8,7 +8,7 @@
 int holder_parse(const char *json, size_t len, struct manifest_ref *ref, struct fmt_err *e)
 {
 	static const char *const magics[] = {"glidefs-root", "glidefs-snapshot", "glidefs-base"};
-	struct sealed_in in = {.what = "object that names a manifest", .e = e};
+	struct sealed_in in = {.what = "root, snapshot or image", .e = e};
 	uint8_t own[16];
 	int r = -EBADMSG;
 

@@ -336,26 +336,38 @@ unsigned int daemon_fds(pid_t pid)
 	return entries_of(pid, "fd");
 }
 
-int api_client(const char *a, const char *b, const char *c, const char *d)
+pid_t api_client_spawn(const char *const *args, int fd)
 {
 	char path[PATH_MAX + 8];
+	const char *argv[16] = {path};
+	pid_t pid;
+
+	/* BUILD/glidefsd -> BUILD/glidefs */
+	snprintf(path, sizeof(path), "%.*s", (int)strlen(daemon_program) - 1, daemon_program);
+	for (unsigned int i = 0; args[i]; i++) {
+		assert_true(i + 2 < ARRAY_SIZE(argv));
+		argv[i + 1] = args[i];
+	}
+	pid = fork();
+	if (pid)
+		return pid;
+	dup2(fd, 1);
+	dup2(fd, 2);
+	setenv("GLIDEFS_SOCKET", daemon_sock, 1);
+	execv(path, (char *const *)argv);
+	_exit(127);
+}
+
+int api_client(const char *a, const char *b, const char *c, const char *d)
+{
+	const char *const args[] = {a, b, c, d, NULL};
 	int pipes[2], status;
 	size_t n = 0;
 	ssize_t got;
 	pid_t pid;
 
-	/* BUILD/glidefsd -> BUILD/glidefs */
-	snprintf(path, sizeof(path), "%.*s", (int)strlen(daemon_program) - 1, daemon_program);
-	assert_int_equal(pipe(pipes), 0);
-	pid = fork();
-	if (!pid) {
-		dup2(pipes[1], 1);
-		dup2(pipes[1], 2);
-		close(pipes[0]);
-		setenv("GLIDEFS_SOCKET", daemon_sock, 1);
-		execl(path, path, a, b, c, d, (char *)NULL);
-		_exit(127);
-	}
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	pid = api_client_spawn(args, pipes[1]);
 	close(pipes[1]);
 	while ((got = read(pipes[0], api_answer + n, sizeof(api_answer) - 1 - n)) > 0)
 		n += (size_t)got;

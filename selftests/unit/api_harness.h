@@ -61,6 +61,8 @@ void api_validate(const char *method, const char *path, int status);
 /* The client program with these arguments (NULL ends): its exit status; what it printed is in
  * api_answer. */
 int api_client(const char *a, const char *b, const char *c, const char *d);
+/* The same with any number of arguments, in the background; what it prints goes into fd. */
+pid_t api_client_spawn(const char *const *args, int fd);
 
 void pause_ms(unsigned int ms);
 

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -74,7 +75,8 @@ static void images_live_through_the_api(void **state)
 	assert_int_equal(api_client("export-image", "volume:vm-1", path, config), 0);
 	assert_int_equal(api_client("export-image", "volume:vm-1", path, config), 5);
 	assert_int_equal(api_client("export-image", "volume:vm-9", path, config), 4);
-	assert_int_equal(api_client("export-image", "vm-1", path, config), 1);
+	assert_int_equal(api_client("export-image", "vm-1", path, config), 2);
+	assert_int_equal(api_client("export-image", "volume:vm-1", daemon_dir, config), 1);
 	assert_int_equal(file_read_all(AT_FDCWD, path, 8 * MiB, &bytes, &len), 0);
 	assert_int_equal(len, 3 * MiB);
 	assert_memory_equal(bytes, "content", 8);
@@ -138,6 +140,12 @@ static void a_qcow2_image_is_the_image_that_it_holds(void **state)
 	}
 	/* Without the tool the sentence names the package. */
 	snprintf(q, sizeof(q), "%s/copy", daemon_dir);
+	/* What no volume can hold is refused before it is converted. */
+	assert_int_equal(shell("qemu-img create -f qcow2 huge 65T"), 0);
+	snprintf(q, sizeof(q), "%s/huge", daemon_dir);
+	assert_int_equal(api_client("bless", q, "huge", config), 1);
+	assert_said("at most 70368744177664");
+	snprintf(q, sizeof(q), "%s/copy", daemon_dir);
 	setenv("PATH", "/nonexistent", 1);
 	assert_int_equal(api_client("bless", q, "debian", config), 1);
 	setenv("PATH", path, 1);
@@ -145,11 +153,104 @@ static void a_qcow2_image_is_the_image_that_it_holds(void **state)
 	free(path);
 }
 
+/* Has the process an open file below daemon_dir that has no name (yet)? */
+static bool has_unnamed_file(pid_t pid)
+{
+	char path[64], to[256];
+	bool found = false;
+
+	for (int fd = 3; fd < 64 && !found; fd++) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, fd);
+		n = readlink(path, to, sizeof(to) - 1);
+		to[n > 0 ? n : 0] = '\0';
+		found = !strncmp(to, daemon_dir, strlen(daemon_dir)) && strstr(to, "(deleted)");
+	}
+	return found;
+}
+
+static void half_an_export_has_no_name(void **state)
+{
+	static const int signals[] = {SIGINT, SIGTERM, SIGKILL};
+	char image[64], out[64], config[64];
+	const char *const args[] = {"export-image", "image:debian", out, config, NULL};
+	const char *const over[] = {"export-image", "image:debian", out, config, "--force", NULL};
+	int fd = open(daemon_dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600), null, status;
+	pid_t pid;
+
+	if (fd < 0)
+		skip(); /* a file system without unnamed files */
+	close(fd);
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	snprintf(image, sizeof(image), "%s/image", daemon_dir);
+	snprintf(out, sizeof(out), "%s/whole", daemon_dir);
+	snprintf(config, sizeof(config), "--config=%s/conf", daemon_dir);
+	daemon_write_config("");
+	assert_int_equal(shell("head -c 3000320 /dev/urandom >image"), 0);
+	assert_int_equal(api_client("bless", image, "debian", config), 0);
+	daemon_write_config("[store]\nfault=get:chunks/* hang\n");
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		uint64_t until = now_ns() + 60 * NSEC_PER_SEC;
+
+		pid = api_client_spawn(args, null);
+		while (!has_unnamed_file(pid)) {
+			assert_true(now_ns() < until);
+			pause_ms(5);
+		}
+		assert_int_equal(kill(pid, signals[i]), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		assert_int_equal(access(out, F_OK), -1);
+	}
+	/* What the store does not give is no image either; what was there is said not to be one. */
+	daemon_write_config("[store]\nfault=get:chunks/* error=EACCES\n");
+	assert_int_equal(api_client("export-image", "image:debian", out, config), 1);
+	assert_said("is not made");
+	assert_int_equal(access(out, F_OK), -1);
+	assert_int_equal(shell("echo old >whole"), 0);
+	assert_int_equal(api_client("export-image", "image:debian", out, config), 5);
+	assert_int_equal(shell("grep -q old whole"), 0);
+	daemon_write_config("");
+	pid = api_client_spawn(over, null);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+	assert_int_equal(shell("cmp whole image"), 0);
+	close(null);
+}
+
+static void what_is_packed_is_not_taken_for_a_raw_image(void **state)
+{
+	char path[64], config[64];
+
+	snprintf(config, sizeof(config), "--config=%s/conf", daemon_dir);
+	daemon_write_config("");
+	assert_int_equal(shell("head -c 100000 /dev/urandom >raw && gzip -c raw >packed && "
+			       "printf 'QFI\\373' >q && cat raw >>q && rm -f pipe && mkfifo pipe"),
+			 0);
+	snprintf(path, sizeof(path), "%s/packed", daemon_dir);
+	assert_int_equal(api_client("bless", path, "debian", config), 1);
+	assert_said("gzip -dc");
+	/* Through a pipe too, from which nothing is taken by looking. */
+	snprintf(path, sizeof(path), "%s/pipe", daemon_dir);
+	assert_int_equal(shell("cat q >pipe & :"), 0);
+	assert_int_equal(api_client("bless", path, "debian", config), 1);
+	assert_said("qcow2");
+	assert_int_equal(shell("cat raw >pipe & :"), 0);
+	assert_int_equal(api_client("bless", path, "debian", config), 0);
+	snprintf(path, sizeof(path), "%s/raw", daemon_dir);
+	assert_int_equal(api_client("bless", path, "debian", config), 0);
+	assert_said("already");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(images_live_through_the_api, daemon_clean),
 		cmocka_unit_test_teardown(a_qcow2_image_is_the_image_that_it_holds, daemon_clean),
+		cmocka_unit_test_teardown(half_an_export_has_no_name, daemon_clean),
+		cmocka_unit_test_teardown(what_is_packed_is_not_taken_for_a_raw_image,
+					  daemon_clean),
 	};
 
 	return cmocka_run_group_tests(tests, daemon_setup, daemon_teardown);

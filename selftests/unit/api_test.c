@@ -95,8 +95,20 @@ static void the_document_is_the_api(void **state)
 	daemon_stop(SIGTERM);
 }
 
+static void *gc_in_background(void *arg)
+{
+	static const char req[] = "POST /api/gc HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+	char out[4096];
+
+	assert_int_equal(api_raw(req, sizeof(req) - 1, out, sizeof(out)), 200);
+	return arg;
+}
+
 static void the_store_is_collected_and_scrubbed_through_the_api(void **state)
 {
+	uint64_t until;
+	pthread_t t;
+
 	daemon_start("[gc]\ngrace_s = 3600\n");
 	api_expect(201, "PUT", "/api/exports/vm-1", "{\"size\":\"1G\"}");
 	api_expect(200, "POST", "/api/gc", "{\"dry_run\":true}");
@@ -108,6 +120,8 @@ static void the_store_is_collected_and_scrubbed_through_the_api(void **state)
 	api_expect(400, "POST", "/api/gc", "{\"grace_s\":\"1h\"}");
 	api_expect(400, "POST", "/api/gc", "{\"force\":true}");
 	api_expect(200, "GET", "/api/gc", NULL);
+	/* No alert for a wrong request. */
+	assert_string_equal(api_member("failures"), "0");
 	assert_string_equal(api_member("running"), "false");
 	api_expect(200, "POST", "/api/scrub", NULL);
 	assert_string_equal(api_member("holders"), "1");
@@ -117,6 +131,28 @@ static void the_store_is_collected_and_scrubbed_through_the_api(void **state)
 	api_expect(400, "POST", "/api/scrub", "{\"volume\":\"../x\"}");
 	api_expect(400, "POST", "/api/scrub", "{\"rate\":1}");
 	api_expect(200, "GET", "/api/scrub", NULL);
+	assert_string_equal(api_member("bad_total"), "0");
+	assert_int_equal(api_client("scrub", NULL, NULL, NULL), 0);
+	assert_int_equal(api_client("scrub", "--cache", NULL, NULL), 0);
+	assert_int_equal(api_client("scrub", "--cache", "vm-1", NULL), 2);
+	assert_int_equal(api_client("gc", "--dry-run", "--json", NULL), 0);
+	assert_non_null(strstr(api_answer, "\"dry_run\":true"));
+	daemon_stop(SIGTERM);
+	daemon_start("[cache]\nssd_bytes=0\n");
+	api_expect(404, "POST", "/api/cache/scrub", NULL);
+	assert_int_equal(api_client("scrub", "--cache", NULL, NULL), 4);
+	daemon_stop(SIGTERM);
+	/* Of two at once one is told so, and where to look. */
+	daemon_start("[store]\nfault=list:* delay=300\n");
+	assert_int_equal(pthread_create(&t, NULL, gc_in_background, NULL), 0);
+	until = now_ns() + 60 * NSEC_PER_SEC;
+	do {
+		assert_true(now_ns() < until);
+		api_expect(200, "GET", "/api/gc", NULL);
+	} while (strcmp(api_member("running"), "true"));
+	assert_int_equal(api_client("gc", NULL, NULL, NULL), 1);
+	assert_non_null(strstr(api_answer, "GET /api/gc"));
+	assert_int_equal(pthread_join(t, NULL), 0);
 	daemon_stop(SIGTERM);
 }
 
