@@ -353,6 +353,7 @@ pid_t api_client_spawn(const char *const *args, int fd)
 		return pid;
 	dup2(fd, 1);
 	dup2(fd, 2);
+	signal(SIGINT, SIG_DFL); /* ignored in what a shell runs in the background */
 	setenv("GLIDEFS_SOCKET", daemon_sock, 1);
 	execv(path, (char *const *)argv);
 	_exit(127);
