@@ -25,7 +25,8 @@
  *   volume's delete     volume_destroy() as root_delete() itself
  *   crash               whatever the actor asks of the store from some moment on is not done
  *
- * GFS_GC_SIM=N runs N interleavings instead of 10000, GFS_GC_SIM_SEED=S begins at seed S.
+ * GFS_GC_SIM=N runs N interleavings instead of 10000 (1000 with a sanitizer), GFS_GC_SIM_SEED=S
+ * begins at seed S.
  */
 #include "selftests/unit/sim/gc_hosts.h"
 #include "lib/log.h"
@@ -37,7 +38,12 @@
 #include <string.h>
 #include <cmocka.h>
 
-#define RUNS     10000
+/* A sanitizer takes ten times as long, and looks for other things. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RUNS 1000
+#else
+#define RUNS 10000
+#endif
 #define VOLUMES  4
 #define SNAPS    6
 #define IMAGES   2
