@@ -88,6 +88,8 @@ verdict()
 	verdict_status=0
 	command figure --max 1.15 --min-pairs 10 "$1" < "$LAB_TMP/pairs" > "$LAB_TMP/figure" || verdict_status=$?
 	cat "$LAB_TMP/figure"
+	# A radosgw needs processors itself: with it, in a guest that has others beside it, they prove nothing.
+	[ "$LAB_STORE" = file ] || [ "$LAB_FULL" = 1 ] || return 0
 	[ "$verdict_status" != 1 ] || fail "$1 is over 1.15: $(cat "$LAB_TMP/spans")"
 	[ "$verdict_status" = 0 ] || undecided="$undecided $1"
 }
