@@ -817,26 +817,6 @@ static void what_may_be_garbage_by_now_is_not_relied_on(void **state)
 	stop(&h);
 }
 
-/* gc.rst, R1: an image that lands later may name what is collected already. */
-static void no_image_appears_after_its_window(void **state)
-{
-	struct fmt_err err = {""};
-	struct harness h;
-	struct base b;
-	bool there;
-	int fd;
-
-	start(&h);
-	fd = image_make(&h, "image", 2 * MiB, 1);
-	b = bless(&h, "late", fd).base;
-	assert_int_equal(base_delete(h.e, "late", 1, &err), 0);
-	harness_fault(&h, "put:bases/* error=EIO count=6"); /* for 1.5 s at least */
-	assert_int_equal(base_seal(h.e, &b, now_ns() + 300 * NSEC_PER_MSEC, &there, 1, &err), -EIO);
-	assert_int_equal(base_load(h.e, "late", 1, &b, &err), -ENOENT);
-	close(fd);
-	stop(&h);
-}
-
 /* ---- forks and exports ---- */
 
 static void fork_of(struct harness *h, const char *name, const char *image, uint64_t size)
@@ -1023,7 +1003,6 @@ int main(void)
 		cmocka_unit_test(every_store_failure_is_an_image_or_none),
 		cmocka_unit_test(a_blessing_killed_at_any_operation_goes_on_with_what_is_missing),
 		cmocka_unit_test(what_may_be_garbage_by_now_is_not_relied_on),
-		cmocka_unit_test(no_image_appears_after_its_window),
 		cmocka_unit_test(forks_read_as_the_image_and_keep_what_they_write),
 		cmocka_unit_test(exports_verify_and_fit_pipes_too),
 		cmocka_unit_test(lists_tell_what_is_there),

@@ -39,7 +39,7 @@
 #include <cmocka.h>
 
 /* A sanitizer takes ten times as long, and looks for other things. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef __SANITIZE_ADDRESS__
 #define RUNS 1000
 #else
 #define RUNS 10000
@@ -498,6 +498,11 @@ static void a_planted_bug_is_found(void **state)
 
 int main(void)
 {
+#ifdef __SANITIZE_THREAD__
+	/* One thread, whose coroutines are more than it can keep in mind. */
+	puts("# nothing that a thread sanitizer could find");
+	return 0;
+#endif
 	log_init(LOG_LVL_ERR, false); /* faults are what it is about */
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gc_never_deletes_live),

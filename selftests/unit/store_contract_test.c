@@ -726,12 +726,14 @@ static void note_order(struct store_op *op)
 static void wait_for_uploads(unsigned int n)
 {
 	uint64_t limit = now_ns() + PATIENCE_NS;
+	unsigned int done;
 
 	pthread_mutex_lock(&batch_lock);
 	while (uploads_done < n && !cond_wait_until(&batch_wake, &batch_lock, limit))
 		;
+	done = uploads_done;
 	pthread_mutex_unlock(&batch_lock);
-	assert_true(uploads_done >= n);
+	assert_true(done >= n);
 }
 
 /* False: the uploads were over before the reads came, which says nothing. */
