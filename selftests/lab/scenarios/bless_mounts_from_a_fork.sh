@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
-# lab: timeout=150 timeout-full=900
+# lab: timeout=150 timeout-full=1800
 #
 # A file system of real files is blessed, and mounted from a fork of the image: the files are the same, programs in it
 # run, what one fork writes is in no other.  The same image again uploads nothing; exported it is the same bytes.
+# With lab.py --content DIR the image is that disk, of whatever is in DIR and of any size (DIR/bin/busybox runs).
 
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
@@ -14,6 +15,11 @@ image=$LAB_MNT/store/image
 # With FULL=1 all that the guest has; else some megabytes of it.
 tree_make()
 {
+	if [ -b /dev/lab/content ]; then
+		image=/dev/lab/content
+		mount_at "$image" "$tree" ro
+		return
+	fi
 	mkdir -p "$tree/bin" "$tree/lib" "$tree/dev"
 	cp /bin/busybox "$tree/bin/"
 	if [ "$LAB_FULL" = 1 ]; then
@@ -36,7 +42,7 @@ sums()
 # bless NAME: what it says in JSON; $BLESS_CONFIG is the configuration.
 bless()
 {
-	GLIDEFS_SECONDS=600 glidefs --json bless "$image" "$1" --config "$BLESS_CONFIG" > "$LAB_TMP/bless.out" ||
+	GLIDEFS_SECONDS=1200 glidefs --json bless "$image" "$1" --config "$BLESS_CONFIG" > "$LAB_TMP/bless.out" ||
 		fail "bless $1: $(cat "$LAB_TMP/bless.out")"
 }
 
@@ -50,7 +56,7 @@ daemon_start a
 BLESS_CONFIG=$(host_dir a)/glidefsd.conf
 tree_make
 kib=$(du -sk "$tree" | cut -f1)
-mke2fs -q -t ext4 -d "$tree" "$image" "$((kib * 5 / 4 + 16384))k"
+[ -b "$image" ] || mke2fs -q -t ext4 -d "$tree" "$image" "$((kib * 5 / 4 + 16384))k"
 sums "$tree" > "$LAB_TMP/sums"
 note "$(wc -l < "$LAB_TMP/sums") files, $((kib / 1024)) MiB"
 
@@ -73,9 +79,9 @@ glidefs image-rm copy
 
 # Another image has no right to the name.
 BLESS_CONFIG=$(host_dir a)/glidefsd.conf
-dd if=/dev/zero of="$image.other" bs=1M count=2 2> /dev/null
+dd if=/dev/zero of="$LAB_MNT/store/other" bs=1M count=2 2> /dev/null
 status=0
-glidefs bless "$image.other" debian --config "$BLESS_CONFIG" 2> "$LAB_TMP/refused" || status=$?
+glidefs bless "$LAB_MNT/store/other" debian --config "$BLESS_CONFIG" 2> "$LAB_TMP/refused" || status=$?
 equal "exit status of blessing another image by that name" "$status" 5
 
 dev=$(glidefs fork vm1 --from image:debian)
@@ -92,8 +98,8 @@ glidefs detach vm1
 # On another host, which has nothing but the store, and after the image is gone.
 daemon_start b
 HOST=b glidefs fork vm2 --from image:debian --size 4G > "$LAB_TMP/fork.out"
-glidefs export-image image:debian "$image.out" --config "$BLESS_CONFIG"
-cmp "$image" "$image.out" || fail "the image that was exported differs"
+glidefs export-image image:debian "$LAB_MNT/store/out" --config "$BLESS_CONFIG"
+cmp "$image" "$LAB_MNT/store/out" || fail "the image that was exported differs"
 glidefs image-rm debian
 dev=$(HOST=b volume_dev vm2)
 wait_for 30 "$dev" test -b "$dev"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=dash
-# lab: timeout=240
+# lab: timeout=240 timeout-full=900
 #
 # What was read once comes from the local disk after SIGKILL, without one GET; forks of one snapshot hold its blocks
 # once; damaged files of the cache cost GETs, and never show.
@@ -9,7 +9,7 @@
 . "$LAB/lab.sh"
 
 forks=2
-[ "$LAB_FULL" = 0 ] || forks=50
+[ "$LAB_FULL" = 0 ] || forks=200
 clean=$LAB_MNT/cache/a/cache/clean
 
 sum_of() # DEVICE

@@ -68,10 +68,10 @@ resident_mb() # [PEAK]
 		awk '{ print int($1 / 1024) }'
 }
 
-# The cache holds far less than the volume, so that what is read again is cold again.
+# The cache holds far less than the volume, and none is on the SSD, so that what is read again is cold again.
 reader() # CACHE
 {
-	daemon_start b store.max_connections="$connections" cache.memory_bytes="$1" io.slow_ms=off
+	daemon_start b store.max_connections="$connections" cache.memory_bytes="$1" cache.ssd_bytes=0 io.slow_ms=off
 	dev=$(HOST=b volume_dev vm)
 }
 

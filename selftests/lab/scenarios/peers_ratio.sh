@@ -55,7 +55,7 @@ s3b_down()
 
 ours_up() # [SECTION.KEY=VALUE...]
 {
-	daemon_start b cache.memory_bytes=62500K "$@"
+	daemon_start b cache.memory_bytes=62500K cache.ssd_bytes=0 "$@"
 	HOST=b glidefs attach vm > "$LAB_TMP/attach"
 	ours=$(HOST=b volume_dev vm)
 }

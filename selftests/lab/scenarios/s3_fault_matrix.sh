@@ -179,7 +179,7 @@ move()
 	HOST=h$hosts
 	daemon_start "$HOST" io.store_timeout_s=$bound daemon.create_timeout_s=$bound \
 		upload.dirty_bytes=1M upload.age_s=1 upload.age_min_s=1 cache.memory_bytes=1M \
-		cache.index_bytes=1M
+		cache.index_bytes=1M cache.ssd_bytes=0
 }
 
 # missed OPERATION "OPERATIONS": may the fault have passed this one by? If who would have made it was refused because

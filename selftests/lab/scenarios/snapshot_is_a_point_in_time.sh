@@ -10,7 +10,7 @@
 . "$LAB/lab.sh"
 
 snapshots=3
-[ "$LAB_FULL" = 0 ] || snapshots=30
+[ "$LAB_FULL" = 0 ] || snapshots=50
 status=$LAB_TMP/causal.status
 
 written() # AT LEAST

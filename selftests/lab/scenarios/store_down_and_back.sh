@@ -17,8 +17,9 @@ bound=4
 
 start() # [FAULT RULES]
 {
+	# What was read once would be on the SSD, store or not.
 	daemon_start a "io.store_timeout_s=$bound" daemon.create_timeout_s="$bound" upload.age_s=2 \
-		"store.fault=${1-}"
+		cache.ssd_bytes=0 "store.fault=${1-}"
 	dev=$(volume_dev vm1)
 }
 
