@@ -52,20 +52,32 @@ void volume_dirty_notify(struct volume *v)
 
 /* ---- upload jobs ---- */
 
+static bool volume_has_frozen(struct volume *v)
+{
+	struct view *vw = volume_view_get(v);
+	bool frozen = vw->frozen != NULL;
+
+	view_put(vw);
+	return frozen;
+}
+
 static void upload_run(struct pool_job *job)
 {
 	struct volume *v = container_of(job, struct volume, upload_job);
 	struct fmt_err err = {.msg = ""};
 	uint64_t now;
 	int r = -ECANCELED;
-	bool busy;
+	bool busy, asked, due;
 
 	pthread_mutex_lock(&v->lock);
 	if (!upload_queue_start(v)) {
 		pthread_mutex_unlock(&v->lock);
 		return;
 	}
+	asked = v->upload_wanted;
+	due = v->upload_due;
 	v->upload_wanted = false;
+	v->upload_due = false;
 	v->uploading = true;
 	pthread_mutex_unlock(&v->lock);
 
@@ -73,7 +85,11 @@ static void upload_run(struct pool_job *job)
 	 * that. */
 	busy = pthread_mutex_trylock(&v->mut) != 0;
 	if (!busy) {
-		if (!volume_closing(v) && volume_mode(v) == VOLUME_RW)
+		/* Was it only to finish a frozen layer, and a drain has done so: what was written
+		 * after it is not due. */
+		if (!asked && !due && !volume_has_frozen(v))
+			r = 1;
+		else if (!volume_closing(v) && volume_mode(v) == VOLUME_RW)
 			r = volume_upload_locked(v, timing_op_id(), &err);
 		pthread_mutex_unlock(&v->mut);
 	}
@@ -85,7 +101,7 @@ static void upload_run(struct pool_job *job)
 	now = now_ns();
 	v->uploading = false;
 	v->upload_queued = false;
-	v->upload_wanted |= busy; /* the housekeeper's next look asks again */
+	v->upload_wanted |= busy && asked; /* the housekeeper's next look asks again */
 	if (r >= 0) {
 		v->backoff_ns = 0;
 		v->retry_at_ns = 0;
@@ -100,15 +116,21 @@ static void upload_run(struct pool_job *job)
 	pthread_mutex_unlock(&v->lock);
 }
 
-void volume_upload_queue(struct volume *v)
+/* Under v->lock. */
+static void upload_job_add(struct volume *v)
 {
-	pthread_mutex_lock(&v->lock);
-	v->upload_wanted = true;
 	if (!v->upload_queued && !volume_closing(v) && v->retry_at_ns <= now_ns()) {
 		v->upload_queued = true;
 		v->upload_job.run = upload_run;
 		upload_queue_add(v);
 	}
+}
+
+void volume_upload_queue(struct volume *v)
+{
+	pthread_mutex_lock(&v->lock);
+	v->upload_wanted = true;
+	upload_job_add(v);
 	pthread_mutex_unlock(&v->lock);
 }
 
@@ -225,7 +247,7 @@ static bool volume_has_dirty(struct volume *v)
 static bool volume_look(struct volume *v, uint64_t now, bool pressure)
 {
 	struct engine *e = v->e;
-	bool want = false, idle, parked = __atomic_load_n(&v->parked, __ATOMIC_RELAXED) != 0;
+	bool asked, due, idle, parked = __atomic_load_n(&v->parked, __ATOMIC_RELAXED) != 0;
 	uint64_t bytes, first, retry_at;
 	struct view *vw = volume_view_get(v);
 	bool frozen = vw->frozen != NULL, dirty = layer_dirty(vw->active);
@@ -237,23 +259,25 @@ static bool volume_look(struct volume *v, uint64_t now, bool pressure)
 	pthread_mutex_lock(&v->lock);
 	idle = !v->upload_queued;
 	retry_at = v->retry_at_ns;
-	want = v->upload_wanted;
+	asked = v->upload_wanted;
 	pthread_mutex_unlock(&v->lock);
 
 	if (!v->age_ns || (dirty && first > v->last_upload_ns + 10 * e->cfg.upload_age_ns))
 		v->age_ns = MIN(e->cfg.upload_age_min_ns, e->cfg.upload_age_ns);
-	if (frozen || (dirty && (bytes >= e->cfg.upload_dirty_bytes || pressure)))
-		want = true;
-	if (dirty && !want && now >= first + v->age_ns) {
-		want = true;
+	due = dirty && (bytes >= e->cfg.upload_dirty_bytes || pressure);
+	if (dirty && !asked && !due && !frozen && now >= first + v->age_ns) {
+		due = true;
 		if (bytes < AGE_LITTLE)
 			v->age_ns = MIN(v->age_ns * 2, e->cfg.upload_age_ns);
 		else
 			v->age_ns = MIN(e->cfg.upload_age_min_ns, e->cfg.upload_age_ns);
 	}
-	if (want && idle && now >= retry_at && volume_mode(v) == VOLUME_RW) {
+	if ((asked || due || frozen) && idle && now >= retry_at && volume_mode(v) == VOLUME_RW) {
 		v->last_upload_ns = now;
-		volume_upload_queue(v);
+		pthread_mutex_lock(&v->lock);
+		v->upload_due = due;
+		upload_job_add(v);
+		pthread_mutex_unlock(&v->lock);
 	}
 	if (parked)
 		volume_kick_parked(v);

@@ -93,7 +93,8 @@ struct volume {
 	struct volume *dirty_next;       /* engine's lock-free stack */
 	struct list_head dirty_node;     /* housekeeper's list */
 	bool upload_queued;              /* under lock: an upload job is queued or running */
-	bool upload_wanted;              /* under lock */
+	bool upload_wanted;              /* under lock: asked for until an upload has begun */
+	bool upload_due;                 /* under lock: the queued job is for what is dirty */
 	uint64_t age_ns, last_upload_ns; /* adaptive upload age; housekeeper only */
 	struct pool_job upload_job;
 	struct list_head upload_node;       /* upload_queue.c: in the line of large ones */

@@ -213,6 +213,7 @@ static void layer_switch_is_a_consistent_cut(void **state __unused)
 {
 	struct chain c = {0};
 	struct harness h;
+	uint64_t published = 0;
 	pthread_t thread;
 	unsigned int nr;
 
@@ -229,10 +230,14 @@ static void layer_switch_is_a_consistent_cut(void **state __unused)
 	}
 	__atomic_store_n(&worker_pause_hook, lag, __ATOMIC_RELEASE);
 	pthread_create(&thread, NULL, chain_main, &c);
-	for (int i = 0; i < 60; i++) {
+	/* The write that was waited for may be in the image of the drain before. */
+	while (published < 60) {
 		c.seen = __atomic_load_n(&c.last, __ATOMIC_ACQUIRE);
 		harness_until(chain_moved, &c, "progress of the writer");
 		harness_drain(&h);
+		pthread_mutex_lock(&h.v->mut);
+		published = h.v->root.sequence;
+		pthread_mutex_unlock(&h.v->mut);
 	}
 	__atomic_store_n(&c.stop, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);

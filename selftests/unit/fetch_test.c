@@ -684,8 +684,8 @@ static uint64_t gets_of_six(struct rig *r, uint64_t first)
 
 /*
  * Also where the index of their pack must come first: its end sets all of them free one by one. A
- * dispatcher that is awake for something else takes what it finds at that moment, so not every round
- * must succeed; without plugs nearly none does where threads are slow (a thread sanitizer).
+ * dispatcher that is awake for something else takes what it finds at that moment, so not every
+ * round must succeed; without plugs nearly none does where threads are slow (a thread sanitizer).
  */
 static void blocks_asked_for_together_are_one_get(void **state)
 {

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define DEADLINE_NS (20 * NSEC_PER_SEC)
 
@@ -159,6 +160,15 @@ static void hidden_addresses_are_said_to_be_hidden(void **state __unused)
 	assert_int_equal(kallsyms_open("/nonexistent/kallsyms", &k), -ENOENT);
 }
 
+/* Of this thread: on a busy machine no clock on the wall says what work costs. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * NSEC_PER_SEC + (uint64_t)t.tv_nsec;
+}
+
 static void a_large_table_is_read_quickly(void **state __unused)
 {
 	uint64_t from, opened, resolved;
@@ -175,14 +185,14 @@ static void a_large_table_is_read_quickly(void **state __unused)
 				   : 0xffffffffc0000000ull + (i * 7919 % 40000) * 64,
 			i, i < 180000 ? "" : "\t[module]");
 	fclose(f);
-	from = now_ns();
+	from = cpu_ns();
 	assert_int_equal(kallsyms_open(path, &k), 0);
-	opened = now_ns();
+	opened = cpu_ns();
 	assert_int_equal(kallsyms_resolve(k, "function_number_219999", buf, sizeof(buf)), 0);
-	resolved = now_ns();
+	resolved = cpu_ns();
 	print_message("220000 symbols: %.1f ms, index %.1f ms\n", (double)(opened - from) / 1e6,
 		      (double)(resolved - opened) / 1e6);
-	/* Generous: sanitizers and a busy machine. */
+	/* Generous: sanitizers. */
 	assert_true(resolved - from < 3 * NSEC_PER_SEC);
 	kallsyms_close(k);
 }

@@ -98,7 +98,7 @@ glidefs detach vm1
 # On another host, which has nothing but the store, and after the image is gone.
 daemon_start b
 HOST=b glidefs fork vm2 --from image:debian --size 4G > "$LAB_TMP/fork.out"
-glidefs export-image image:debian "$LAB_MNT/store/out" --config "$BLESS_CONFIG"
+GLIDEFS_SECONDS=1200 glidefs export-image image:debian "$LAB_MNT/store/out" --config "$BLESS_CONFIG"
 cmp "$image" "$LAB_MNT/store/out" || fail "the image that was exported differs"
 glidefs image-rm debian
 dev=$(HOST=b volume_dev vm2)

@@ -13,8 +13,8 @@
 # shellcheck source=selftests/lab/scenarios/oracle.lib
 . "$LAB/scenarios/oracle.lib"
 
-cycles=30
-[ "$LAB_STORE" = file ] || cycles=12
+cycles=16
+[ "$LAB_STORE" = file ] || cycles=8
 [ "$LAB_FULL" = 0 ] || cycles=200
 
 mkdisk cache store

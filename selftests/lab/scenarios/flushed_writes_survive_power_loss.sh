@@ -13,7 +13,7 @@
 # shellcheck source=selftests/lab/scenarios/oracle.lib
 . "$LAB/scenarios/oracle.lib"
 
-cuts=5
+cuts=4
 [ "$LAB_STORE" = file ] || cuts=3
 [ "$LAB_FULL" = 0 ] || cuts=20
 journal=$LAB_MNT/store/oracle.journal

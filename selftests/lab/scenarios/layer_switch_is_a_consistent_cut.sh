@@ -9,7 +9,7 @@
 # shellcheck source=selftests/lab/lab.sh
 . "$LAB/lab.sh"
 
-images=12
+images=8
 [ "$LAB_STORE" = file ] || images=6
 [ "$LAB_FULL" = 0 ] || images=200
 status=$LAB_TMP/causal.status

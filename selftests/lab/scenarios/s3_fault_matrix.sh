@@ -9,7 +9,8 @@
 # again at once. After each round the volume moves to a host that has nothing but the store, and
 # is read there whole.
 #
-# Reduced: a round is one fault on all operations at once; full: each operation by itself, too. To select some:
+# Reduced: a round is one fault on all operations at once, each fault on one of a check's two kernels; full: all of
+# them, and each operation by itself, too. To select some:
 #   selftests/lab/lab.py --tests s3_fault_matrix --env 'S3_FAULTS=wrong_etag|outage_.*'
 
 # shellcheck source=selftests/lab/lab.sh
@@ -282,7 +283,11 @@ oracle_wait
 works POST /api/exports/vm/drain
 
 # Not from a pipe: what fails must fail here.
-faults | grep -E "^(${S3_FAULTS:-.*}) " > "$LAB_TMP/faults"
+if [ -n "${S3_FAULTS:-}" ]; then
+	faults | grep -E "^($S3_FAULTS) "
+else
+	faults | half_of_check
+fi > "$LAB_TMP/faults"
 while read -r fault errors_allowed how <&8; do
 	round "$fault" "$errors_allowed" "$operations" "$how"
 	[ "$LAB_FULL" = 1 ] || continue

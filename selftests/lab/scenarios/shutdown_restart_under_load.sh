@@ -12,7 +12,7 @@
 # shellcheck source=selftests/lab/scenarios/oracle.lib
 . "$LAB/scenarios/oracle.lib"
 
-restarts=30
+restarts=16
 [ "$LAB_STORE" = file ] || restarts=8
 [ "$LAB_FULL" = 0 ] || restarts=200
 

@@ -11,7 +11,7 @@
 # shellcheck source=selftests/lab/scenarios/trace.lib
 . "$LAB/scenarios/trace.lib"
 
-rounds=5
+rounds=3
 [ "$LAB_FULL" != 1 ] || rounds=20
 budget=start_dev=60s,command=60s,freeze=60s,attr=60s,request=60s
 

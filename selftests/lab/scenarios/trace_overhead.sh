@@ -11,7 +11,7 @@
 # shellcheck source=selftests/lab/scenarios/trace.lib
 . "$LAB/scenarios/trace.lib"
 
-pairs=5 runtime=4 limit=2
+pairs=4 runtime=3 limit=2
 [ "$LAB_FULL" != 1 ] || pairs=15 runtime=15
 [ "$LAB_EMULATED" != 1 ] || limit=5
 budget=start_dev=60s,command=60s,freeze=60s,attr=60s,request=60s
